@@ -1,0 +1,4 @@
+//! Proctor: policy and lifecycle of supervised runs. The mechanism is the crate `proctor_sandbox`.
+#![forbid(unsafe_code)]
+
+pub mod profile;
