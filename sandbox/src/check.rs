@@ -1,0 +1,159 @@
+//! What can be refused before any system call: contradictions in a specification.
+
+use std::path::{Component, Path};
+
+use crate::error::LaunchError;
+use crate::spec::{Mount, SandboxSpec};
+
+fn plain(what: &str, path: &Path) -> Result<(), LaunchError> {
+    let ok = path.is_absolute()
+        && path
+            .components()
+            .all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
+    if ok {
+        Ok(())
+    } else {
+        Err(LaunchError::Spec(format!(
+            "{what} {} is not a plain absolute path",
+            path.display()
+        )))
+    }
+}
+
+/// Checks a specification for itself.
+///
+/// # Errors
+/// [`LaunchError::Spec`] names the first contradiction.
+pub(crate) fn check(spec: &SandboxSpec) -> Result<(), LaunchError> {
+    let refuse = |text: String| Err(LaunchError::Spec(text));
+    if spec.identity.inside_uid == 0 || spec.identity.inside_gid == 0 {
+        return refuse(
+            "the inside uid and gid must not be 0: root inside keeps every namespace capability".into(),
+        );
+    }
+    if spec.identity.host_uid == 0 || spec.identity.host_gid == 0 {
+        return refuse("the host uid and gid must not be 0".into());
+    }
+    if spec.limits.disk == 0
+        || spec.limits.inodes == 0
+        || spec.limits.tasks == 0
+        || spec.limits.open_files < 8
+    {
+        return refuse("disk, inodes and tasks must be at least 1, open files at least 8".into());
+    }
+    if spec.hostname.is_empty() || spec.hostname.len() > 63 {
+        return refuse("the host name must have 1 to 63 bytes".into());
+    }
+    for mount in &spec.view {
+        match mount {
+            Mount::Bind { source, target, .. } | Mount::Overlay { source, target } => {
+                plain("mount source", source)?;
+                plain("mount target", target)?;
+            }
+            Mount::Private { target, .. } | Mount::Mask { target } => plain("mount target", target)?,
+            Mount::Symlink { link, .. } => plain("symbolic link", link)?,
+        }
+        let target = match mount {
+            Mount::Bind { target, .. }
+            | Mount::Overlay { target, .. }
+            | Mount::Private { target, .. }
+            | Mount::Mask { target } => target,
+            Mount::Symlink { link, .. } => link,
+        };
+        if target == Path::new("/") || (target.starts_with("/dev") && target != Path::new("/dev/shm")) {
+            return refuse(format!("{} is not to be mounted over", target.display()));
+        }
+        let inside_proc = target.starts_with("/proc") && !matches!(mount, Mount::Mask { .. });
+        if inside_proc {
+            return refuse(format!(
+                "{} is below /proc, which is the sandbox's own",
+                target.display()
+            ));
+        }
+    }
+    for file in &spec.files {
+        plain("injected file", &file.path)?;
+    }
+    if let Some(tree) = &spec.tree {
+        plain("work tree", &tree.path)?;
+        if tree.path == Path::new("/") {
+            return refuse("the work tree cannot be the root directory".into());
+        }
+        for hidden in &tree.hidden {
+            if hidden.as_os_str().is_empty()
+                || !hidden.components().all(|c| matches!(c, Component::Normal(_)))
+            {
+                return refuse(format!(
+                    "hidden path {} is not plain and relative",
+                    hidden.display()
+                ));
+            }
+        }
+    }
+    if let Some(program) = &spec.program {
+        plain("working directory", &program.cwd)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{Identity, Limits, Network};
+
+    fn spec() -> SandboxSpec {
+        SandboxSpec {
+            program: None,
+            identity: Identity {
+                inside_uid: 1000,
+                inside_gid: 1000,
+                host_uid: 1000,
+                host_gid: 1000,
+            },
+            view: vec![],
+            files: vec![],
+            tree: None,
+            network: Network::None,
+            hostname: "box".into(),
+            limits: Limits {
+                disk: 1 << 20,
+                inodes: 1000,
+                tasks: 10,
+                open_files: 64,
+            },
+        }
+    }
+
+    #[test]
+    fn refuses_root_and_mounts_over_its_own_places() {
+        assert!(check(&spec()).is_ok());
+        let mut s = spec();
+        s.identity.host_uid = 0;
+        assert!(
+            check(&s)
+                .unwrap_err()
+                .to_string()
+                .contains("host uid and gid must not be 0")
+        );
+        for target in ["/", "/dev", "/dev/null", "/proc/sys"] {
+            let mut s = spec();
+            s.view.push(Mount::Private {
+                target: target.into(),
+                mode: 0o755,
+            });
+            assert!(check(&s).is_err(), "{target}");
+        }
+        let mut s = spec();
+        s.view.push(Mount::Bind {
+            source: "/usr/../etc".into(),
+            target: "/etc".into(),
+            writable: false,
+        });
+        assert!(
+            check(&s)
+                .unwrap_err()
+                .to_string()
+                .contains("not a plain absolute path")
+        );
+    }
+}

@@ -1,0 +1,320 @@
+//! The launcher: a small single-threaded process, forked before the supervisor has threads, that clones sandboxes.
+//! A multi-threaded process must not fork and go on in Rust: another thread may hold the allocator's lock. The
+//! supervisor sends a specification and descriptors, and gets back a pidfd and the socket to the sandbox's init.
+
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup::Cgroup;
+use crate::check;
+use crate::child;
+use crate::enforced::Mechanism;
+use crate::error::{LaunchError, Step, StepError};
+use crate::idmap;
+use crate::landlock::Domain;
+use crate::plan::{Inputs, Plan};
+use crate::running::Running;
+use crate::seed::Seed;
+use crate::spec::{Network, SandboxSpec};
+use crate::sys::{fdpass, process};
+
+/// The largest specification with its seeds, in bytes.
+const MAX_REQUEST: u64 = 1 << 30;
+/// The largest answer.
+const MAX_ANSWER: usize = 192 << 10;
+
+/// What comes beside a specification.
+#[derive(Debug, Default)]
+pub struct Descriptors {
+    /// The program's descriptors 0, 1, 2 and further ones, in order; at least three, at most eight.
+    pub stdio: Vec<OwnedFd>,
+    /// Prepared files of the work tree's upper layer.
+    pub upper_seed: Seed,
+    /// Prepared changes of the work tree, made through the overlay.
+    pub tree_seed: Seed,
+    /// The cgroup to start in.
+    pub cgroup: Option<Cgroup>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Request {
+    spec: SandboxSpec,
+    upper_seed: u64,
+    tree_seed: u64,
+    cgroup_procs: Vec<PathBuf>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Answer {
+    Cloned { labels: Vec<String>, landlock_abi: u32 },
+    Failed(StepError),
+    Refused(String),
+}
+
+/// Handle on the launcher process; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Launcher {
+    socket: Mutex<OwnedFd>,
+    process: OwnedFd,
+}
+
+impl Drop for Launcher {
+    /// Ends the launcher and waits for its end, so that nothing of this process is left behind.
+    fn drop(&mut self) {
+        let _ = process::pidfd_signal(self.process.as_fd(), libc::SIGKILL);
+        let _ = nix::sys::wait::waitid(
+            nix::sys::wait::Id::PIDFd(self.process.as_fd()),
+            nix::sys::wait::WaitPidFlag::WEXITED,
+        );
+    }
+}
+
+impl Launcher {
+    /// Forks the launcher.
+    ///
+    /// # Errors
+    /// `EBUSY` in [`LaunchError::Launcher`] where the process has more than one thread already.
+    pub fn start() -> Result<Self, LaunchError> {
+        let failed = |what: &str, errno: Errno| LaunchError::Launcher(format!("{what}: {errno}"));
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
+            .map_err(|e| failed("socketpair", e))?;
+        // Opened before the fork, so that it cannot name a later process with the same number.
+        let supervisor =
+            process::pidfd_open(nix::unistd::getpid().as_raw()).map_err(|e| failed("pidfd_open", e))?;
+        match process::fork_single_threaded().map_err(|e| failed("fork", e))? {
+            Some(pid) => {
+                let process = process::pidfd_open(pid).map_err(|e| failed("pidfd_open", e))?;
+                Ok(Self {
+                    socket: Mutex::new(ours),
+                    process,
+                })
+            }
+            None => serve(theirs, supervisor),
+        }
+    }
+
+    /// Starts a sandbox: returns when its program has been executed and everything asked for is in force.
+    ///
+    /// # Errors
+    /// Nothing of the sandbox is alive then. See [`LaunchError`].
+    pub fn launch(&self, spec: &SandboxSpec, descriptors: Descriptors) -> Result<Running, LaunchError> {
+        check::check(spec)?;
+        if !(3..=8).contains(&descriptors.stdio.len()) {
+            return Err(LaunchError::Spec(
+                "a program needs three to eight descriptors".into(),
+            ));
+        }
+        let request = Request {
+            spec: spec.clone(),
+            upper_seed: descriptors.upper_seed.as_bytes().len() as u64,
+            tree_seed: descriptors.tree_seed.as_bytes().len() as u64,
+            cgroup_procs: descriptors
+                .cgroup
+                .as_ref()
+                .map(Cgroup::procs_files)
+                .unwrap_or_default(),
+        };
+        let file = request_file(&request, &descriptors).map_err(|e| LaunchError::Launcher(e.to_string()))?;
+        let (answer, fds) = self.exchange(&file, &descriptors.stdio)?;
+        let (labels, landlock_abi) = match answer {
+            Answer::Cloned { labels, landlock_abi } => (labels, landlock_abi),
+            Answer::Failed(error) => return Err(error.into()),
+            Answer::Refused(text) => return Err(LaunchError::Spec(text)),
+        };
+        let Ok([pidfd, status]) = <[OwnedFd; 2]>::try_from(fds) else {
+            return Err(LaunchError::Launcher("it sent no pidfd and socket".into()));
+        };
+        let mut also = Vec::new();
+        if let Some(cgroup) = &descriptors.cgroup {
+            also.extend(cgroup.limits_memory().then_some(Mechanism::CgroupMemory));
+            also.extend(cgroup.limits_tasks().then_some(Mechanism::CgroupTasks));
+            also.extend(cgroup.limits_cpu().then_some(Mechanism::CgroupCpu));
+        }
+        Running::await_start(
+            spec,
+            pidfd,
+            status,
+            &labels,
+            landlock_abi,
+            &also,
+            descriptors.cgroup,
+        )
+    }
+
+    fn exchange(&self, file: &OwnedFd, stdio: &[OwnedFd]) -> Result<(Answer, Vec<OwnedFd>), LaunchError> {
+        let gone = |e: Errno| LaunchError::Launcher(format!("it does not answer: {e}"));
+        let socket = self
+            .socket
+            .lock()
+            .map_err(|_| LaunchError::Launcher("a caller panicked".into()))?;
+        let mut fds: Vec<RawFd> = vec![file.as_raw_fd()];
+        fds.extend(stdio.iter().map(AsRawFd::as_raw_fd));
+        fdpass::send(socket.as_fd(), b"launch", &fds).map_err(gone)?;
+        let mut buffer = vec![0u8; MAX_ANSWER];
+        let (len, fds) = fdpass::recv(socket.as_fd(), &mut buffer).map_err(gone)?;
+        let answer = serde_json::from_slice(&buffer[..len])
+            .map_err(|e| LaunchError::Launcher(format!("it answered nonsense: {e}")))?;
+        Ok((answer, fds))
+    }
+}
+
+fn request_file(request: &Request, descriptors: &Descriptors) -> std::io::Result<OwnedFd> {
+    let fd = nix::sys::memfd::memfd_create(c"proctor-request", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?;
+    let mut file = std::fs::File::from(fd);
+    let json = serde_json::to_vec(request)?;
+    file.write_all(&(json.len() as u64).to_le_bytes())?;
+    file.write_all(&json)?;
+    file.write_all(descriptors.upper_seed.as_bytes())?;
+    file.write_all(descriptors.tree_seed.as_bytes())?;
+    Ok(file.into())
+}
+
+fn read_request(fd: OwnedFd) -> std::io::Result<(Request, Vec<u8>, Vec<u8>)> {
+    let mut file = std::fs::File::from(fd);
+    file.seek(SeekFrom::Start(0))?;
+    let mut len = [0u8; 8];
+    file.read_exact(&mut len)?;
+    let json_len = u64::from_le_bytes(len);
+    let part = |file: &mut std::fs::File, len: u64| -> std::io::Result<Vec<u8>> {
+        if len > MAX_REQUEST {
+            return Err(std::io::Error::other("the request is too large"));
+        }
+        let mut bytes = vec![0u8; len as usize];
+        file.read_exact(&mut bytes)?;
+        Ok(bytes)
+    };
+    let request: Request = serde_json::from_slice(&part(&mut file, json_len)?)?;
+    let upper = part(&mut file, request.upper_seed)?;
+    let tree = part(&mut file, request.tree_seed)?;
+    Ok((request, upper, tree))
+}
+
+/// The launcher process. It owns no terminal, so that a Ctrl-C is the supervisor's alone to act on.
+fn serve(socket: OwnedFd, supervisor: OwnedFd) -> ! {
+    let _ = nix::unistd::setsid();
+    process::blank_command_line(c"proctor-init");
+    process::ignore_children();
+    if let Ok(null) = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+    {
+        for stream in 0..2 {
+            let _ = process::dup_to(null.as_raw_fd(), stream);
+        }
+    }
+    let mut buffer = [0u8; 64];
+    loop {
+        match fdpass::recv(socket.as_fd(), &mut buffer) {
+            // End of file: the supervisor is gone.
+            Ok((0, _)) | Err(_) => process::exit_now(0),
+            Ok((_, fds)) => {
+                let mut sent = Vec::new();
+                let answer = match launch(fds, &supervisor, &mut sent) {
+                    Ok(answer) => answer,
+                    Err(LaunchError::Step(error)) => Answer::Failed(error),
+                    Err(other) => Answer::Refused(other.to_string()),
+                };
+                let bytes = serde_json::to_vec(&answer).unwrap_or_default();
+                let raw: Vec<RawFd> = sent.iter().map(AsRawFd::as_raw_fd).collect();
+                if fdpass::send(socket.as_fd(), &bytes, &raw).is_err() {
+                    process::exit_now(1);
+                }
+            }
+        }
+    }
+}
+
+fn launch(fds: Vec<OwnedFd>, supervisor: &OwnedFd, sent: &mut Vec<OwnedFd>) -> Result<Answer, LaunchError> {
+    let step = |step: Step, subject: &str| {
+        let subject = subject.to_owned();
+        move |errno: Errno| LaunchError::from(StepError::new(step, subject, errno))
+    };
+    let mut fds = fds.into_iter();
+    let request = fds
+        .next()
+        .ok_or_else(|| LaunchError::Launcher("no request".into()))?;
+    let stdio: Vec<OwnedFd> = fds.collect();
+    let (request, upper_seed, tree_seed) =
+        read_request(request).map_err(|e| LaunchError::Launcher(format!("reading the request: {e}")))?;
+    let spec = request.spec;
+
+    let (status_ours, status_child) = socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )
+    .map_err(step(Step::Handshake, "socketpair"))?;
+    let (go_child, go_ours) =
+        nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(step(Step::Handshake, "pipe"))?;
+    let launcher =
+        process::pidfd_open(nix::unistd::getpid().as_raw()).map_err(step(Step::Handshake, "pidfd_open"))?;
+    let domain = Domain::new()?;
+    let landlock_abi = domain.abi;
+    let own_uid = nix::unistd::geteuid().as_raw();
+    let privileged = own_uid == 0;
+    if !privileged && spec.identity.host_uid != own_uid {
+        return Err(LaunchError::Spec(
+            "an ordinary user can only map its own uid".into(),
+        ));
+    }
+    let inputs = Inputs {
+        stdio: stdio.iter().map(AsRawFd::as_raw_fd).collect(),
+        status: status_child.as_raw_fd(),
+        go: go_child.as_raw_fd(),
+        supervisor: supervisor.as_raw_fd(),
+        launcher: launcher.as_raw_fd(),
+        upper_seed,
+        tree_seed,
+        privileged,
+    };
+    let identity = spec.identity;
+    let plan = Plan::new(&spec, inputs, domain, &mut |path: &Path| {
+        idmap::clone_for(path, identity.host_uid, identity.host_gid)
+            .map(Some)
+            .map_err(LaunchError::from)
+    })?;
+
+    let mut flags = libc::CLONE_NEWUSER
+        | libc::CLONE_NEWNS
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWCGROUP;
+    if spec.network == Network::None {
+        flags |= libc::CLONE_NEWNET;
+    }
+    match process::clone_child(flags as u32 as u64).map_err(step(Step::Clone, ""))? {
+        process::Cloned::Child => child::run(&plan),
+        process::Cloned::Parent(pid, pidfd) => {
+            // Dropped on every early return: the child then reads end of file instead of its go, and ends.
+            idmap::write_maps(pid, &identity, privileged)?;
+            for procs in &request.cgroup_procs {
+                std::fs::write(procs, pid.to_string()).map_err(|e| {
+                    let errno = Errno::from_raw(e.raw_os_error().unwrap_or(0));
+                    LaunchError::from(StepError::new(Step::CgroupJoin, procs.to_string_lossy(), errno))
+                })?;
+            }
+            nix::unistd::write(&go_ours, b"g").map_err(step(Step::Handshake, "go"))?;
+            let labels = plan.labels().to_vec();
+            sent.push(pidfd);
+            sent.push(status_ours);
+            Ok(Answer::Cloned { labels, landlock_abi })
+        }
+    }
+}
+
+/// Borrowed for polling.
+impl AsFd for Running {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd()
+    }
+}

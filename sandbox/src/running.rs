@@ -1,0 +1,250 @@
+//! A started sandbox: waiting for it, signalling it, reading its layer. One that nobody waits for is killed on drop.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::Mode;
+
+use crate::cgroup::{Cgroup, CgroupUsage};
+use crate::enforced::{Enforced, Mechanism};
+use crate::error::{LaunchError, Step, StepError};
+use crate::message::{LEN, Message};
+use crate::spec::SandboxSpec;
+use crate::sys::{fdpass, process};
+
+/// How a sandbox ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Exit code, where the program exited.
+    pub code: Option<i32>,
+    /// Signal, where the program was killed by one; 9 also where the sandbox was killed whole.
+    pub signal: Option<i32>,
+    /// User CPU time of the reaped processes, in microseconds.
+    pub user_micros: u64,
+    /// System CPU time likewise.
+    pub system_micros: u64,
+    /// Largest resident size of one process, in KiB.
+    pub max_rss_kib: u64,
+}
+
+/// A running (or ended) sandbox.
+#[derive(Debug)]
+pub struct Running {
+    pidfd: OwnedFd,
+    status: OwnedFd,
+    store: OwnedFd,
+    enforced: Enforced,
+    cgroup: Option<Cgroup>,
+}
+
+/// Use of the sandbox's private file systems.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskUsage {
+    /// Bytes in use.
+    pub bytes: u64,
+    /// Bytes still free below the limit.
+    pub free: u64,
+    /// Inodes still free below the limit.
+    pub free_inodes: u64,
+}
+
+impl Running {
+    pub(crate) fn await_start(
+        spec: &SandboxSpec,
+        pidfd: OwnedFd,
+        status: OwnedFd,
+        labels: &[String],
+        landlock_abi: u32,
+        also: &[Mechanism],
+        cgroup: Option<Cgroup>,
+    ) -> Result<Self, LaunchError> {
+        let mut guard = KillOnDrop(Some(pidfd));
+        let mut store = None;
+        let bits = loop {
+            let mut buffer = [0u8; LEN];
+            let (len, fds) = fdpass::recv(status.as_fd(), &mut buffer)
+                .map_err(|e| LaunchError::Launcher(format!("the sandbox's socket: {e}")))?;
+            match Message::decode(&buffer[..len]) {
+                Some(Message::Ready) => store = fds.into_iter().next(),
+                Some(Message::Started { bits }) => break bits,
+                Some(Message::Failed {
+                    step: Step::Exec,
+                    errno,
+                    ..
+                }) => {
+                    let program = spec.program.as_ref().and_then(|p| p.argv.first());
+                    return Err(LaunchError::Exec {
+                        program: program
+                            .map(|p| p.to_string_lossy().into_owned())
+                            .unwrap_or_default(),
+                        errno: Errno::from_raw(errno),
+                    });
+                }
+                Some(Message::Failed { step, label, errno }) => {
+                    let subject = labels.get(usize::from(label)).cloned().unwrap_or_default();
+                    return Err(StepError { step, subject, errno }.into());
+                }
+                Some(Message::Exited { .. }) | None => {
+                    return Err(LaunchError::Launcher(
+                        "the sandbox died while it was built".into(),
+                    ));
+                }
+            }
+        };
+        let mut enforced = Enforced::new(bits, landlock_abi);
+        for mechanism in also {
+            enforced.add(*mechanism);
+        }
+        let missing = enforced.shortfall(spec);
+        if !missing.is_empty() {
+            return Err(LaunchError::Shortfall(missing));
+        }
+        let (Some(store), Some(pidfd)) = (store, guard.0.take()) else {
+            return Err(LaunchError::Launcher("the sandbox sent no layer".into()));
+        };
+        Ok(Self {
+            pidfd,
+            status,
+            store,
+            enforced,
+            cgroup,
+        })
+    }
+
+    /// The pidfd of the sandbox's init: readable when every process of the sandbox is dead.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// What is in force.
+    pub fn enforced(&self) -> &Enforced {
+        &self.enforced
+    }
+
+    /// Sends a signal to every process of the sandbox but its init.
+    pub fn signal_all(&self, signal: i32) {
+        if let Ok(byte) = u8::try_from(signal) {
+            // The sandbox may be gone already, which is what a signal is for.
+            let _ = fdpass::send(self.status.as_fd(), &[byte], &[]);
+        }
+    }
+
+    /// Kills every process of the sandbox.
+    pub fn kill(&self) {
+        let _ = process::pidfd_signal(self.pidfd.as_fd(), libc::SIGKILL);
+    }
+
+    /// Waits until every process of the sandbox is dead, and says how its program ended. Blocks; `kill` from another
+    /// thread ends it.
+    ///
+    /// # Errors
+    /// poll(2) failed.
+    pub fn wait(&self) -> Result<Ended, LaunchError> {
+        let mut ended = Ended {
+            code: None,
+            signal: Some(libc::SIGKILL),
+            user_micros: 0,
+            system_micros: 0,
+            max_rss_kib: 0,
+        };
+        loop {
+            let mut buffer = [0u8; LEN];
+            match fdpass::recv(self.status.as_fd(), &mut buffer) {
+                Ok((0, _)) | Err(_) => break,
+                Ok((len, _)) => {
+                    if let Some(Message::Exited {
+                        status,
+                        user_micros,
+                        system_micros,
+                        max_rss_kib,
+                    }) = Message::decode(&buffer[..len])
+                    {
+                        let signalled = libc::WIFSIGNALED(status);
+                        ended = Ended {
+                            code: libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)),
+                            signal: signalled.then(|| libc::WTERMSIG(status)),
+                            user_micros,
+                            system_micros,
+                            max_rss_kib,
+                        };
+                        break;
+                    }
+                }
+            }
+        }
+        self.await_death(None)?;
+        Ok(ended)
+    }
+
+    /// Waits for the death of every process, at most `limit`; true where they are dead.
+    fn await_death(&self, limit: Option<Duration>) -> Result<bool, LaunchError> {
+        let timeout = match limit {
+            None => PollTimeout::NONE,
+            Some(limit) => PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX),
+        };
+        loop {
+            let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, timeout) {
+                Ok(n) => return Ok(n > 0),
+                Err(Errno::EINTR) => {}
+                Err(e) => return Err(LaunchError::Launcher(format!("poll: {e}"))),
+            }
+        }
+    }
+
+    /// The upper layer of the work tree's overlay, to be read when the sandbox is dead.
+    ///
+    /// # Errors
+    /// The sandbox has no work tree.
+    pub fn upper_layer(&self) -> Result<OwnedFd, LaunchError> {
+        let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        openat(&self.store, c"tree/upper", flags, Mode::empty())
+            .map_err(|e| LaunchError::Launcher(format!("opening the upper layer: {e}")))
+    }
+
+    /// What is used of the private file systems.
+    ///
+    /// # Errors
+    /// fstatvfs(3) failed.
+    pub fn disk_usage(&self) -> Result<DiskUsage, LaunchError> {
+        let stat = nix::sys::statvfs::fstatvfs(&self.store)
+            .map_err(|e| LaunchError::Launcher(format!("fstatvfs of the private file system: {e}")))?;
+        let block = stat.fragment_size();
+        Ok(DiskUsage {
+            bytes: (stat.blocks() - stat.blocks_free()) * block,
+            free: stat.blocks_free() * block,
+            free_inodes: stat.files_free(),
+        })
+    }
+
+    /// What the cgroup counted; `None` where the sandbox has none.
+    pub fn cgroup_usage(&self) -> Option<CgroupUsage> {
+        self.cgroup.as_ref().map(Cgroup::usage)
+    }
+
+    /// `v1` or `v2`; `None` where the sandbox has no cgroup.
+    pub fn cgroup_version(&self) -> Option<&'static str> {
+        self.cgroup.as_ref().map(Cgroup::version)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = self.await_death(Some(Duration::from_secs(10)));
+    }
+}
+
+/// Kills what was cloned where the start is not completed.
+struct KillOnDrop(Option<OwnedFd>);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        if let Some(pidfd) = &self.0 {
+            let _ = process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! The seccomp filter (seccomp(2)): a deny list, assembled at compile time from the table of the architecture in
+//! `policy/`, where each line gives its reason.
+//!
+//! A deny list, because backends are whole toolchains; what it denies is what no toolchain needs and what has been a
+//! way out of sandboxes. System calls of another ABI (i386, x32) would reach the kernel under other numbers, so
+//! entering one kills.
+
+use crate::sys::lockdown::Instruction;
+
+/// What happens to a call that matches.
+#[derive(Clone, Copy)]
+enum Then {
+    /// The process is killed with SIGSYS: nothing honest does this.
+    Kill,
+    /// The call fails with this errno: programs probe for it and cope.
+    Fail(i32),
+}
+
+/// When a rule matches. Arguments are compared by their low 32 bits, which is all the kernel reads of those used here.
+#[derive(Clone, Copy)]
+enum When {
+    /// Every call.
+    Always,
+    /// Argument `.0` has any of the bits `.1`.
+    Bits(u32, u32),
+    /// Argument `.0` is one of `.1`.
+    In(u32, &'static [u32]),
+    /// Argument `.0` is none of `.1`.
+    NotIn(u32, &'static [u32]),
+    /// socket(2) of a family other than unix, inet, inet6, or netlink's routing protocol.
+    SocketFamily,
+}
+
+/// Number, condition, action, reason.
+type Rule = (libc::c_long, When, Then, &'static str);
+
+use Then::{Fail, Kill};
+use When::{Always, Bits, In, NotIn, SocketFamily};
+
+const EPERM: i32 = libc::EPERM;
+const ENOSYS: i32 = libc::ENOSYS;
+const EAFNOSUPPORT: i32 = libc::EAFNOSUPPORT;
+
+/// CLONE_NEW* of clone(2) and unshare(2), CLONE_NEWTIME (which clone(2) cannot take) left to unshare.
+const NEW_NAMESPACES: u32 = (libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET) as u32;
+const CLONE_NEWTIME: u32 = 0x80;
+
+const COMMON: &[Rule] = include!("../policy/common.in");
+#[cfg(target_arch = "x86_64")]
+const ARCHITECTURE: &[Rule] = include!("../policy/x86_64.in");
+#[cfg(target_arch = "aarch64")]
+const ARCHITECTURE: &[Rule] = include!("../policy/aarch64.in");
+
+#[cfg(target_arch = "x86_64")]
+const AUDIT_ARCH: u32 = 0xc000_003e;
+#[cfg(target_arch = "aarch64")]
+const AUDIT_ARCH: u32 = 0xc000_00b7;
+
+const LD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+const JEQ: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+const JGE: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+const JSET: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
+const RET: u16 = 0x06; // BPF_RET | BPF_K
+const ALLOW: u32 = 0x7fff_0000;
+const KILL_PROCESS: u32 = 0x8000_0000;
+const ERRNO: u32 = 0x0005_0000;
+const OFFSET_NR: u32 = 0;
+const OFFSET_ARCH: u32 = 4;
+
+const CAPACITY: usize = 512;
+
+struct Assembler {
+    code: [Instruction; CAPACITY],
+    len: usize,
+}
+
+impl Assembler {
+    const fn push(&mut self, code: u16, jt: u8, jf: u8, k: u32) {
+        self.code[self.len] = Instruction { code, jt, jf, k };
+        self.len += 1;
+    }
+
+    const fn argument(&mut self, index: u32) {
+        // struct seccomp_data: nr, arch, instruction_pointer, args[6]; little endian, so the low half comes first.
+        self.push(LD, 0, 0, 16 + 8 * index);
+    }
+
+    const fn deny(&mut self, then: Then) {
+        let k = match then {
+            Kill => KILL_PROCESS,
+            Fail(errno) => ERRNO | errno as u32,
+        };
+        self.push(RET, 0, 0, k);
+    }
+
+    const fn rule(&mut self, rule: Rule) {
+        let (nr, when, then, _) = rule;
+        let jump = self.len;
+        self.push(JEQ, 0, 0, nr as u32);
+        match when {
+            Always => self.deny(then),
+            Bits(argument, bits) => {
+                self.argument(argument);
+                self.push(JSET, 0, 1, bits);
+                self.deny(then);
+                self.push(RET, 0, 0, ALLOW);
+            }
+            In(argument, values) => {
+                self.argument(argument);
+                let mut i = 0;
+                while i < values.len() {
+                    self.push(JEQ, 0, 1, values[i]);
+                    self.deny(then);
+                    i += 1;
+                }
+                self.push(RET, 0, 0, ALLOW);
+            }
+            NotIn(argument, values) => {
+                self.argument(argument);
+                let mut i = 0;
+                while i < values.len() {
+                    self.push(JEQ, 0, 1, values[i]);
+                    self.push(RET, 0, 0, ALLOW);
+                    i += 1;
+                }
+                self.deny(then);
+            }
+            SocketFamily => {
+                self.argument(0);
+                let plain = [libc::AF_UNIX as u32, libc::AF_INET as u32, libc::AF_INET6 as u32];
+                let mut i = 0;
+                while i < plain.len() {
+                    self.push(JEQ, 0, 1, plain[i]);
+                    self.push(RET, 0, 0, ALLOW);
+                    i += 1;
+                }
+                // Not netlink: over the next three instructions, to the refusal.
+                self.push(JEQ, 0, 3, libc::AF_NETLINK as u32);
+                self.argument(2);
+                self.push(JEQ, 0, 1, libc::NETLINK_ROUTE as u32);
+                self.push(RET, 0, 0, ALLOW);
+                self.deny(then);
+            }
+        }
+        // Another number goes on behind this rule with the number still loaded.
+        self.code[jump].jf = (self.len - jump - 1) as u8;
+    }
+}
+
+const fn assemble() -> Assembler {
+    let mut asm = Assembler {
+        code: [Instruction {
+            code: RET,
+            jt: 0,
+            jf: 0,
+            k: KILL_PROCESS,
+        }; CAPACITY],
+        len: 0,
+    };
+    asm.push(LD, 0, 0, OFFSET_ARCH);
+    asm.push(JEQ, 1, 0, AUDIT_ARCH);
+    asm.push(RET, 0, 0, KILL_PROCESS);
+    asm.push(LD, 0, 0, OFFSET_NR);
+    // x32 marks its calls with bit 30; on aarch64 no number comes near.
+    asm.push(JGE, 0, 1, 0x4000_0000);
+    asm.push(RET, 0, 0, KILL_PROCESS);
+    let mut i = 0;
+    while i < COMMON.len() {
+        asm.rule(COMMON[i]);
+        i += 1;
+    }
+    i = 0;
+    while i < ARCHITECTURE.len() {
+        asm.rule(ARCHITECTURE[i]);
+        i += 1;
+    }
+    asm.push(RET, 0, 0, ALLOW);
+    asm
+}
+
+static ASSEMBLED: Assembler = assemble();
+
+/// The filter's instructions.
+pub(crate) fn program() -> &'static [Instruction] {
+    &ASSEMBLED.code[..ASSEMBLED.len]
+}
+
+/// Number of rules and of instructions, for reports.
+pub fn size() -> (usize, usize) {
+    (COMMON.len() + ARCHITECTURE.len(), ASSEMBLED.len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A BPF interpreter of the instructions used here, to test the assembled program without a kernel.
+    fn verdict(nr: libc::c_long, args: [u64; 6]) -> u32 {
+        verdict_of(AUDIT_ARCH, nr as u32, args)
+    }
+
+    fn verdict_of(arch: u32, nr: u32, args: [u64; 6]) -> u32 {
+        let load = |offset: u32| match offset {
+            OFFSET_NR => nr,
+            OFFSET_ARCH => arch,
+            _ => args[((offset - 16) / 8) as usize] as u32,
+        };
+        let program = program();
+        let (mut pc, mut acc) = (0usize, 0u32);
+        loop {
+            let i = program[pc];
+            pc += 1;
+            let taken = match i.code {
+                LD => {
+                    acc = load(i.k);
+                    continue;
+                }
+                RET => return i.k,
+                JEQ => acc == i.k,
+                JGE => acc >= i.k,
+                JSET => acc & i.k != 0,
+                other => panic!("unknown instruction {other:#x}"),
+            };
+            pc += usize::from(if taken { i.jt } else { i.jf });
+        }
+    }
+
+    #[test]
+    fn every_rule_denies_and_has_a_reason() {
+        for (nr, when, then, reason) in COMMON.iter().chain(ARCHITECTURE) {
+            assert!(reason.len() > 10, "rule for {nr} has no reason");
+            let mut args = [0u64; 6];
+            match when {
+                Always => {}
+                Bits(a, bits) => args[*a as usize] = u64::from(1u32 << bits.trailing_zeros()),
+                In(a, values) => args[*a as usize] = u64::from(values[0]),
+                NotIn(a, _) => args[*a as usize] = 0x7777,
+                SocketFamily => args[0] = libc::AF_VSOCK as u64,
+            }
+            let expected = match then {
+                Kill => KILL_PROCESS,
+                Fail(errno) => ERRNO | *errno as u32,
+            };
+            assert_eq!(verdict(*nr, args), expected, "syscall {nr}: {reason}");
+        }
+    }
+
+    #[test]
+    fn ordinary_calls_pass() {
+        for nr in [
+            libc::SYS_read,
+            libc::SYS_openat,
+            libc::SYS_execve,
+            libc::SYS_futex,
+            libc::SYS_exit_group,
+        ] {
+            assert_eq!(verdict(nr, [0; 6]), ALLOW);
+        }
+        assert_eq!(
+            verdict(
+                libc::SYS_clone,
+                [libc::CLONE_VM as u64 | libc::SIGCHLD as u64, 0, 0, 0, 0, 0]
+            ),
+            ALLOW
+        );
+        assert_eq!(
+            verdict(libc::SYS_socket, [libc::AF_INET as u64, 1, 0, 0, 0, 0]),
+            ALLOW
+        );
+        assert_eq!(
+            verdict(libc::SYS_socket, [libc::AF_NETLINK as u64, 3, 0, 0, 0, 0]),
+            ALLOW
+        );
+        assert_eq!(verdict(libc::SYS_ioctl, [1, libc::TIOCGWINSZ, 0, 0, 0, 0]), ALLOW);
+    }
+
+    #[test]
+    fn other_families_protocols_and_abis_do_not_pass() {
+        let netlink_audit = [libc::AF_NETLINK as u64, 3, libc::NETLINK_AUDIT as u64, 0, 0, 0];
+        assert_eq!(
+            verdict(libc::SYS_socket, netlink_audit),
+            ERRNO | EAFNOSUPPORT as u32
+        );
+        assert_eq!(
+            verdict(libc::SYS_socket, [libc::AF_PACKET as u64, 3, 0, 0, 0, 0]),
+            ERRNO | EAFNOSUPPORT as u32
+        );
+        // High bits of a 32-bit argument do not hide the value.
+        let hidden = [(1 << 32) | libc::AF_ALG as u64, 5, 0, 0, 0, 0];
+        assert_eq!(verdict(libc::SYS_socket, hidden), ERRNO | EAFNOSUPPORT as u32);
+        assert_eq!(verdict_of(0x4000_0003, 1, [0; 6]), KILL_PROCESS, "i386");
+        assert_eq!(
+            verdict_of(AUDIT_ARCH, 0x4000_0000 | 1, [0; 6]),
+            KILL_PROCESS,
+            "x32"
+        );
+    }
+}

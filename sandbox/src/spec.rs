@@ -1,0 +1,146 @@
+//! What a sandbox is to be: plain data, with no policy and nothing that touches the system.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// One sandbox and the program in it. Descriptors travel beside it, in [`crate::launch::Descriptors`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SandboxSpec {
+    /// Program, arguments, environment and working directory inside. `None` starts nothing: the sandbox is built,
+    /// checks itself and ends with exit code 0 (a probe of the whole chain).
+    pub program: Option<Program>,
+    /// Who the program is, inside and outside.
+    pub identity: Identity,
+    /// Mounts of the private root, in the order in which they are made.
+    pub view: Vec<Mount>,
+    /// Files written into the private root, read-only for the program.
+    pub files: Vec<InjectedFile>,
+    /// The work tree.
+    pub tree: Option<Tree>,
+    /// The network.
+    pub network: Network,
+    /// Host name inside.
+    pub hostname: String,
+    /// Limits that the kernel enforces from inside; the cgroup's are in [`crate::cgroup`].
+    pub limits: Limits,
+}
+
+/// A program to execute.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Program {
+    /// Arguments; the first names the program, looked up in `PATH` of `env` where it has no slash.
+    pub argv: Vec<OsString>,
+    /// The whole environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// Working directory inside.
+    pub cwd: PathBuf,
+}
+
+/// User and group ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// User id inside; never 0.
+    pub inside_uid: u32,
+    /// Group id inside; never 0.
+    pub inside_gid: u32,
+    /// Host user id that the inside id stands for: the caller's own as an ordinary user, an unused one as root.
+    pub host_uid: u32,
+    /// Host group id likewise.
+    pub host_gid: u32,
+}
+
+/// One mount of the private root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mount {
+    /// A host path shown at `target`, with everything mounted below it.
+    Bind {
+        /// Absolute host path.
+        source: PathBuf,
+        /// Absolute path inside.
+        target: PathBuf,
+        /// Whether writes reach the host.
+        writable: bool,
+    },
+    /// A host directory whose changes are kept privately and thrown away.
+    Overlay {
+        /// Absolute host path.
+        source: PathBuf,
+        /// Absolute path inside.
+        target: PathBuf,
+    },
+    /// An empty private directory, writable, thrown away.
+    Private {
+        /// Absolute path inside.
+        target: PathBuf,
+        /// Permission bits.
+        mode: u32,
+    },
+    /// A symbolic link in the private root.
+    Symlink {
+        /// Absolute path inside of the link.
+        link: PathBuf,
+        /// What it points to.
+        to: PathBuf,
+    },
+    /// An existing path inside, hidden behind an empty file or directory of mode 000.
+    Mask {
+        /// Absolute path inside; one that does not exist there is no error.
+        target: PathBuf,
+    },
+}
+
+/// A file of the private root that the caller provides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InjectedFile {
+    /// Absolute path inside.
+    pub path: PathBuf,
+    /// Permission bits.
+    pub mode: u32,
+    /// Content.
+    pub content: Vec<u8>,
+}
+
+/// The work tree: lower layer of an overlay that is mounted at its own path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tree {
+    /// Absolute host path, and path inside.
+    pub path: PathBuf,
+    /// Device of the directory that was checked; another one at the path is an error.
+    pub dev: u64,
+    /// Inode likewise.
+    pub ino: u64,
+    /// Owner of the directory.
+    pub uid: u32,
+    /// Group of the directory.
+    pub gid: u32,
+    /// Whether the program may write (into the private upper layer).
+    pub writable: bool,
+    /// Paths relative to the tree, masked by an empty file or directory of mode 000.
+    pub hidden: Vec<PathBuf>,
+}
+
+/// The network of a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    /// A new network namespace with nothing but its own loopback.
+    None,
+    /// The caller's network namespace.
+    Host,
+}
+
+/// Limits enforced from inside the sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes of the private tmpfs: upper layer, `/tmp`, home and all other private directories together.
+    pub disk: u64,
+    /// Inodes of the private tmpfs.
+    pub inodes: u64,
+    /// RLIMIT_NPROC, which counts within the sandbox's own user namespace (Linux 5.14 and later).
+    pub tasks: u64,
+    /// RLIMIT_NOFILE.
+    pub open_files: u64,
+}
