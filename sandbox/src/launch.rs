@@ -96,7 +96,11 @@ impl Launcher {
                     process,
                 })
             }
-            None => serve(theirs, supervisor),
+            None => {
+                // The launcher's copy of this end would keep it from ever seeing end of file.
+                drop(ours);
+                serve(theirs, supervisor)
+            }
         }
     }
 
