@@ -1,4 +1,5 @@
 //! Proctor: policy and lifecycle of supervised runs. The mechanism is the crate `proctor_sandbox`.
 #![forbid(unsafe_code)]
 
+pub mod capture;
 pub mod profile;
