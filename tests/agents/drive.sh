@@ -16,7 +16,8 @@ scratch=$(mktemp -d "${TMPDIR:-/tmp}/drive.XXXXXX")
 
 /usr/bin/python3 -I "$dir/provider.py" --port-file "$scratch/port" "$dir/scenarios/$scenario.json" </dev/null >&2 &
 provider=$!
-trap 'kill "$provider" 2>/dev/null || :; rm -rf "$scratch"' EXIT
+child=
+trap 'kill $provider $child 2>/dev/null || :; rm -rf "$scratch"' EXIT
 trap 'exit 143' TERM
 trap 'exit 130' INT
 
@@ -62,6 +63,10 @@ pi)
     ;;
 esac
 
+# In the background, so that a signal to this script is not kept waiting for the agent.
+"$@" </dev/null &
+child=$!
 status=0
-"$@" </dev/null || status=$?
+wait "$child" || status=$?
+child=
 exit "$status"

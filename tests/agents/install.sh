@@ -40,7 +40,8 @@ if [ ! -f "$archive" ]; then
     : >"$work/src/lib.rs"
     printf '[package]\nname = "fetch"\nversion = "0.0.0"\nedition = "2021"\n[dependencies]\n%s = "=%s"\n[workspace]\n' \
         "$crate" "$version" >"$work/Cargo.toml"
-    (cd "$work" && cargo fetch --quiet)
+    # From here, so that the toolchain is the one this repository asks for.
+    (cd "$here" && cargo fetch --quiet --manifest-path "$work/Cargo.toml")
     for found in "${CARGO_HOME:-$HOME/.cargo}"/registry/cache/*/"$crate-$version.crate"; do
         [ -f "$found" ] && cp "$found" "$work/archive"
     done

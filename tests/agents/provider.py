@@ -31,6 +31,8 @@ import argparse
 import http.server
 import json
 import os
+import re
+import socketserver
 import sys
 import threading
 import time
@@ -74,14 +76,26 @@ class Responses:
 
     def __init__(self, body):
         self.tools = {tool.get("name") for tool in body.get("tools", [])}
-        self.results = [
-            text_of(item.get("output"))
-            for item in body.get("input", [])
-            if item.get("type") in ("function_call_output", "custom_tool_call_output")
-        ]
+        self.results = []
+        last = ""
+        for item in body.get("input", []):
+            if item.get("type") not in ("function_call_output", "custom_tool_call_output"):
+                continue
+            last = text_of(item.get("output"))
+            if item.get("call_id", "").startswith("wait_") and self.results:
+                self.results[-1] += last
+            else:
+                self.results.append(last)
+        # A command that outlasts the tool's patience (30 s at most) goes on in a session.
+        running = re.search(r"^Process running with session ID ([0-9]+)$", last, re.MULTILINE)
+        self.session = int(running.group(1)) if running else None
+
+    def wait(self, call_id):
+        arguments = json.dumps({"session_id": self.session, "yield_time_ms": 300_000})
+        return {"type": "function_call", "call_id": call_id, "name": "write_stdin", "arguments": arguments}
 
     def shell(self, call_id, command):
-        shapes = {"exec_command": {"cmd": command}, "shell_command": {"command": command}}
+        shapes = {"exec_command": {"cmd": command, "yield_time_ms": 30_000}, "shell_command": {"command": command}}
         for name, arguments in shapes.items():
             if name in self.tools:
                 return {"type": "function_call", "call_id": call_id, "name": name, "arguments": json.dumps(arguments)}
@@ -115,6 +129,7 @@ class Chat:
     path = "/v1/chat/completions"
 
     def __init__(self, body):
+        self.session = None
         self.tools = {tool.get("function", {}).get("name") for tool in body.get("tools", [])}
         self.results = [
             text_of(message.get("content")) for message in body.get("messages", []) if message.get("role") == "tool"
@@ -167,9 +182,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def do_GET(self):
-        self.refuse(404, "nothing here")
-
     def do_POST(self):
         api = {kind.path: kind for kind in (Responses, Chat)}.get(self.path)
         length = self.headers.get("Content-Length", "")
@@ -179,6 +191,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             asked = api(json.loads(self.rfile.read(int(length))))
         except (ValueError, AttributeError, TypeError) as error:
             return self.refuse(400, f"the request is not understood: {error!r}")
+        if asked.session is not None:
+            self.note(f"command of session {asked.session} still runs: wait")
+            call_id = f"wait_{len(asked.results)}_{time.monotonic_ns()}"
+            return self.send(asked.stream(call_id, asked.wait(call_id)))
         number = len(asked.results)
         if number >= len(self.steps):
             return self.refuse(400, f"the scenario has no step {number}")
@@ -219,6 +235,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.flush()
 
 
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def server_bind(self):
+        """Without HTTPServer's look-up of its own name: there may be no resolver."""
+        socketserver.TCPServer.server_bind(self)
+
+
 def main():
     parser = argparse.ArgumentParser(description="Scripted model provider on loopback.")
     parser.add_argument("scenario", help="the scenario file")
@@ -226,9 +250,8 @@ def main():
     parser.add_argument("--port-file", required=True, help="the port is written here once the provider listens")
     options = parser.parse_args()
     Handler.steps = load(options.scenario)
-    http.server.ThreadingHTTPServer.daemon_threads = True
     try:
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", options.port), Handler)
+        server = Server(("127.0.0.1", options.port), Handler)
     except OSError as error:
         fail(f"cannot listen on 127.0.0.1:{options.port}: {error}")
     # Renamed into place: whoever waits for the file never reads half a number.
