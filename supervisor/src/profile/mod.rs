@@ -4,6 +4,36 @@
 //! typed and checked [`RunOptions`] of this file. Nothing here starts, mounts or writes anything, and nothing
 //! that a backend can write is ever read here.
 
+pub mod engine;
+pub mod error;
+mod fields;
+pub mod globs;
+pub mod host;
+pub mod keys;
+pub mod layers;
+pub mod mounts;
+pub mod policy;
+pub mod protect;
+pub mod raw;
+pub mod resolve;
+mod resolver;
+pub mod sandbox;
+pub mod source;
+pub mod values;
+pub mod view;
+
+#[cfg(test)]
+mod docs_tests;
+#[cfg(test)]
+mod fixture_tests;
+#[cfg(test)]
+mod resolve_tests;
+
+pub use engine::{EngineProfile, EventSource, Phase, RequiredEvent};
+pub use error::{Place, ProfileError};
+pub use host::{HostEnv, HostFacts};
+pub use resolve::{Context, Request, Resolved, resolve};
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
