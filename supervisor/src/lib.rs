@@ -3,4 +3,9 @@
 
 pub mod capture;
 pub mod cli;
+pub mod event;
+pub mod evidence;
+pub mod exit;
 pub mod profile;
+pub mod report;
+pub mod verdict;

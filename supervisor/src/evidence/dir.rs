@@ -1,0 +1,456 @@
+//! The evidence directory while a run writes it: opened once, every file made exclusively through its descriptor.
+//!
+//! The order at the end (SPEC, section 3, step 12): every artifact is finished and made durable; then the report
+//! under another name and its digest file, both durable; then one rename puts the report in place. So a directory
+//! with a `report.json` always has everything the report speaks of, whenever the machine stops.
+
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, File};
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use sha2::{Digest as _, Sha256};
+
+use super::artifact::{Artifact, ArtifactError, Step};
+use super::descriptor::{ResourceDescriptor, is_plain_name};
+use super::{REPORT, REPORT_DIGEST, STATEMENT, UNNAMED};
+use crate::event::hex;
+use crate::verdict::ArtifactFact;
+
+/// Largest report that is written or read, bytes.
+pub const MAX_REPORT: usize = 16 << 20;
+
+const PARTIAL: &str = "report.json.partial";
+
+/// Why an evidence directory cannot be used: a configuration error, nothing has run.
+#[derive(Debug, thiserror::Error)]
+pub enum EvidenceDirError {
+    /// A step failed.
+    #[error("evidence directory {}: cannot {step}: {errno}; give another place with --evidence DIR", path.display())]
+    System {
+        /// The directory.
+        path: PathBuf,
+        /// What was being done.
+        step: &'static str,
+        /// Why not.
+        errno: rustix::io::Errno,
+    },
+    /// Something is in it.
+    #[error("evidence directory {} is not empty: evidence is never written over; give a new or empty one with --evidence DIR", path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Somebody else's.
+    #[error("evidence directory {} belongs to uid {owner}, not to uid {own}: its owner could change the evidence; give one of your own with --evidence DIR", path.display())]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// Whose.
+        owner: u32,
+        /// Ours.
+        own: u32,
+    },
+}
+
+#[derive(Debug)]
+enum State {
+    Open,
+    Finished(ResourceDescriptor),
+    Failed(ArtifactError),
+}
+
+#[derive(Debug)]
+struct Entry {
+    file: Option<Arc<File>>,
+    state: State,
+}
+
+/// What artifacts and directory both keep.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    entries: Mutex<BTreeMap<String, Entry>>,
+}
+
+impl Shared {
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        // The map is whole after every statement that changes it, so a panic elsewhere leaves nothing half done.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn fail(&self, error: ArtifactError) {
+        let mut entries = self.entries();
+        let entry = entries.entry(error.artifact.clone()).or_insert(Entry {
+            file: None,
+            state: State::Open,
+        });
+        if !matches!(entry.state, State::Failed(_)) {
+            entry.state = State::Failed(error);
+        }
+    }
+
+    pub(super) fn failure(&self, name: &str) -> Option<ArtifactError> {
+        match self.entries().get(name).map(|entry| &entry.state) {
+            Some(State::Failed(error)) => Some(error.clone()),
+            _ => None,
+        }
+    }
+
+    pub(super) fn finish(&self, artifact: ResourceDescriptor) -> Result<ResourceDescriptor, ArtifactError> {
+        let mut entries = self.entries();
+        let name = artifact.name.clone();
+        match entries.get_mut(&name) {
+            Some(Entry {
+                state: state @ State::Open,
+                ..
+            }) => {
+                *state = State::Finished(artifact.clone());
+                Ok(artifact)
+            }
+            Some(Entry {
+                state: State::Failed(error),
+                ..
+            }) => Err(error.clone()),
+            Some(_) | None => Err(ArtifactError::plain(
+                &name,
+                Step::Write,
+                "it was finished twice or never begun",
+            )),
+        }
+    }
+}
+
+/// The digest of the report that stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// SHA-256 of `report.json`, hex.
+    pub sha256: String,
+    /// Its bytes.
+    pub size: u64,
+}
+
+/// An evidence directory that this process makes.
+#[derive(Debug)]
+pub struct EvidenceDir {
+    fd: OwnedFd,
+    path: PathBuf,
+    shared: Arc<Shared>,
+}
+
+impl EvidenceDir {
+    /// Makes the directory (and the ones above it), or takes an empty one of our own; either way its mode is 0700.
+    ///
+    /// # Errors
+    /// What is wrong with the place: nothing has run, so the caller exits 2, or 4 where the file system fails.
+    pub fn create(path: &Path) -> Result<Self, EvidenceDirError> {
+        let system = |step: &'static str| {
+            let path = path.to_owned();
+            move |errno| EvidenceDirError::System { path, step, errno }
+        };
+        let io = |step: &'static str| {
+            let system = system(step);
+            move |error: std::io::Error| {
+                system(rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO))
+            }
+        };
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(parent)
+                .map_err(io("make the directory above it"))?;
+        }
+        match rustix::fs::mkdir(path, Mode::RWXU) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(errno) => return Err(system("make it")(errno)),
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(system("open it as a directory"))?;
+        let file = File::from(fd);
+        let owner = file.metadata().map_err(io("look at it"))?.uid();
+        let own = rustix::process::geteuid().as_raw();
+        if owner != own {
+            return Err(EvidenceDirError::Foreign {
+                path: path.to_owned(),
+                owner,
+                own,
+            });
+        }
+        rustix::fs::fchmod(&file, Mode::RWXU).map_err(system("make it private"))?;
+        // Listed through the descriptor, after nobody else may write into it any more.
+        for entry in rustix::fs::Dir::read_from(&file).map_err(system("list it"))? {
+            let entry = entry.map_err(system("list it"))?;
+            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                return Err(EvidenceDirError::NotEmpty {
+                    path: path.to_owned(),
+                });
+            }
+        }
+        Ok(Self {
+            fd: file.into(),
+            path: path.to_owned(),
+            shared: Arc::new(Shared::default()),
+        })
+    }
+
+    /// Where it is, as it was named: for people. Files are reached by [`EvidenceDir::fd`].
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its descriptor.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Begins an artifact.
+    ///
+    /// # Errors
+    /// It cannot be made; that is remembered, so that the verdict sees it even where the caller goes on.
+    pub fn create_artifact(&self, name: &str) -> Result<Artifact, ArtifactError> {
+        let file = self.make(name)?;
+        Ok(Artifact::new(name, file, Arc::clone(&self.shared)))
+    }
+
+    /// Begins a raw log that a capture thread writes and hashes itself; ended by [`EvidenceDir::adopt`].
+    ///
+    /// # Errors
+    /// As [`EvidenceDir::create_artifact`].
+    pub fn create_raw(&self, name: &str) -> Result<File, ArtifactError> {
+        let file = self.make(name)?;
+        file.try_clone().map_err(|error| {
+            let error = ArtifactError::io(name, Step::Create, &error);
+            self.shared.fail(error.clone());
+            error
+        })
+    }
+
+    /// Writes a small artifact whole.
+    ///
+    /// # Errors
+    /// As [`EvidenceDir::create_artifact`], and the write error.
+    pub fn write_whole(&self, name: &str, bytes: &[u8]) -> Result<ResourceDescriptor, ArtifactError> {
+        let mut artifact = self.create_artifact(name)?;
+        // A failed write is remembered by the artifact; `finish` reports it.
+        let _ = artifact.write_all(bytes);
+        artifact.finish()
+    }
+
+    /// Ends a raw log: its writer's digest (hex) and size, the size held against the file.
+    ///
+    /// # Errors
+    /// The file has another size, or cannot be looked at.
+    pub fn adopt(&self, name: &str, sha256: &str, size: u64) -> Result<ResourceDescriptor, ArtifactError> {
+        let file = self
+            .shared
+            .entries()
+            .get(name)
+            .and_then(|entry| entry.file.clone());
+        let failure = match file.as_deref().map(File::metadata) {
+            None => Some(ArtifactError::plain(name, Step::Stat, "it was never begun")),
+            Some(Err(error)) => Some(ArtifactError::io(name, Step::Stat, &error)),
+            Some(Ok(metadata)) if metadata.len() != size => {
+                let why = format!("its writer counted {size} bytes, the file has {}", metadata.len());
+                Some(ArtifactError::plain(name, Step::Stat, &why))
+            }
+            Some(Ok(_)) if !hex::is_sha256(sha256) => {
+                Some(ArtifactError::plain(name, Step::Stat, "its digest is no SHA-256"))
+            }
+            Some(Ok(_)) => None,
+        };
+        if let Some(error) = failure {
+            self.shared.fail(error.clone());
+            return Err(error);
+        }
+        self.shared
+            .finish(ResourceDescriptor::new(name, sha256.to_owned(), size))
+    }
+
+    /// Remembers that an artifact could not be written, for writers that see the error themselves.
+    pub fn fail(&self, error: ArtifactError) {
+        self.shared.fail(error);
+    }
+
+    /// As [`EvidenceDir::fail`], from the error of a write to a raw log.
+    pub fn fail_write(&self, name: &str, error: &std::io::Error) {
+        self.shared.fail(ArtifactError::io(name, Step::Write, error));
+    }
+
+    /// The finished artifacts, by name: the digest manifest.
+    #[must_use]
+    pub fn manifest(&self) -> Vec<ResourceDescriptor> {
+        let entries = self.shared.entries();
+        entries
+            .values()
+            .filter_map(|entry| match &entry.state {
+                State::Finished(artifact) => Some(artifact.clone()),
+                State::Open | State::Failed(_) => None,
+            })
+            .collect()
+    }
+
+    /// Every artifact that was begun, as the verdict asks for it.
+    #[must_use]
+    pub fn facts(&self) -> BTreeMap<String, ArtifactFact> {
+        let entries = self.shared.entries();
+        let fact = |entry: &Entry| match &entry.state {
+            State::Open => ArtifactFact::Open,
+            State::Finished(_) => ArtifactFact::Written,
+            State::Failed(error) => ArtifactFact::Failed {
+                why: format!("{}: {}", error.step.as_str(), error.why),
+            },
+        };
+        entries
+            .iter()
+            .map(|(name, entry)| (name.clone(), fact(entry)))
+            .collect()
+    }
+
+    /// Opens a finished artifact again for reading.
+    ///
+    /// # Errors
+    /// It cannot be opened without following links.
+    pub fn open(&self, name: &str) -> Result<File, ArtifactError> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(fd) => Ok(File::from(fd)),
+            Err(errno) => Err(ArtifactError::system(name, Step::Stat, errno)),
+        }
+    }
+
+    /// Makes everything written so far durable: files, then the directory. What fails counts as not written.
+    pub fn sync(&self) -> bool {
+        let files: Vec<(String, Arc<File>)> = {
+            let entries = self.shared.entries();
+            entries
+                .iter()
+                .filter_map(|(name, entry)| Some((name.clone(), entry.file.clone()?)))
+                .collect()
+        };
+        let failures = sync_all(&files);
+        let mut sound = failures.is_empty();
+        for error in failures {
+            self.shared.fail(error);
+        }
+        if let Err(errno) = rustix::fs::fsync(&self.fd) {
+            self.shared.fail(ArtifactError::system(".", Step::Sync, errno));
+            sound = false;
+        }
+        sound
+    }
+
+    /// Puts the report in place, last of all. [`EvidenceDir::sync`] comes before, and its failures belong in the
+    /// report. `statement` is the signed statement over the report, where the run is signed.
+    ///
+    /// # Errors
+    /// There is then no `report.json`: the run has no verdict that anyone could check.
+    pub fn publish_report(
+        &self,
+        report: &[u8],
+        statement: Option<&[u8]>,
+    ) -> Result<Published, ArtifactError> {
+        if report.len() > MAX_REPORT {
+            let why = format!(
+                "it has {} bytes, more than the {MAX_REPORT} that are read again",
+                report.len()
+            );
+            return Err(ArtifactError::plain(REPORT, Step::Write, &why));
+        }
+        let sha256 = hex::encode(&Sha256::digest(report));
+        let digest_line = format!("{sha256}  {REPORT}\n");
+        let mut parts: Vec<(&str, &[u8])> = vec![(PARTIAL, report), (REPORT_DIGEST, digest_line.as_bytes())];
+        parts.extend(statement.map(|statement| (STATEMENT, statement)));
+        let mut made = Vec::new();
+        let result = self.put_in_place(&parts, &mut made);
+        if result.is_err() {
+            // What cannot be a report must not look like one in the making; the first error is what matters.
+            for (name, _) in made {
+                let _ = rustix::fs::unlinkat(&self.fd, name.as_str(), AtFlags::empty());
+            }
+        }
+        result.map(|()| Published {
+            sha256,
+            size: report.len() as u64,
+        })
+    }
+
+    fn put_in_place(
+        &self,
+        parts: &[(&str, &[u8])],
+        made: &mut Vec<(String, Arc<File>)>,
+    ) -> Result<(), ArtifactError> {
+        for (name, bytes) in parts {
+            let file = Arc::new(self.exclusive(name)?);
+            made.push(((*name).to_owned(), Arc::clone(&file)));
+            (&*file)
+                .write_all(bytes)
+                .map_err(|error| ArtifactError::io(name, Step::Write, &error))?;
+        }
+        if let Some(error) = sync_all(made).into_iter().next() {
+            return Err(error);
+        }
+        let sync_dir =
+            || rustix::fs::fsync(&self.fd).map_err(|errno| ArtifactError::system(REPORT, Step::Sync, errno));
+        sync_dir()?;
+        rustix::fs::renameat_with(&self.fd, PARTIAL, &self.fd, REPORT, RenameFlags::NOREPLACE)
+            .map_err(|errno| ArtifactError::system(REPORT, Step::Rename, errno))?;
+        sync_dir()
+    }
+
+    fn make(&self, name: &str) -> Result<Arc<File>, ArtifactError> {
+        let reserved = UNNAMED.contains(&name) || name == PARTIAL;
+        if reserved || !is_plain_name(name) {
+            return Err(ArtifactError::plain(
+                name,
+                Step::Create,
+                "no artifact may have this name",
+            ));
+        }
+        let file = self
+            .exclusive(name)
+            .inspect_err(|error| self.shared.fail(error.clone()))?;
+        let file = Arc::new(file);
+        let entry = Entry {
+            file: Some(Arc::clone(&file)),
+            state: State::Open,
+        };
+        self.shared.entries().insert(name.to_owned(), entry);
+        Ok(file)
+    }
+
+    fn exclusive(&self, name: &str) -> Result<File, ArtifactError> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR)
+            .map(File::from)
+            .map_err(|errno| ArtifactError::system(name, Step::Create, errno))
+    }
+}
+
+/// Makes files durable and says which are not.
+///
+/// One fsync after the other would wait for a journal commit each, because writing a file's delayed blocks starts a
+/// new transaction. Asking for the write-back of all first lets the first fsync commit what the others need.
+fn sync_all(files: &[(String, Arc<File>)]) -> Vec<ArtifactError> {
+    for (_, file) in files {
+        // A hint; what it does not do, the fsync below does.
+        let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+    }
+    files
+        .iter()
+        .filter_map(|(name, file)| {
+            rustix::fs::fsync(file)
+                .err()
+                .map(|errno| ArtifactError::system(name, Step::Sync, errno))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+#[path = "dir_tests.rs"]
+mod tests;

@@ -1,0 +1,212 @@
+//! Makes text that a backend controls safe to show: in a terminal, in Markdown.
+//!
+//! Control characters, bidirectional and other invisible characters become visible escapes; Markdown carries no
+//! live link, image, mention or markup of theirs.
+
+use std::fmt::Write as _;
+
+/// Whether a character changes how others are shown, or is not seen itself.
+#[must_use]
+pub fn is_deceptive(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+fn push_visible(out: &mut String, c: char) {
+    match c {
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        c if (c as u32) < 0x100 => {
+            // Writing to a String does not fail.
+            let _ = write!(out, "\\x{:02x}", c as u32);
+        }
+        c => {
+            let _ = write!(out, "\\u{{{:x}}}", c as u32);
+        }
+    }
+}
+
+/// One line for a terminal: what would steer it, or is not seen, stands as an escape (`\x1b`, `\u{202e}`, `\n`),
+/// and a backslash as two.
+#[must_use]
+pub fn terminal(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c == '\\' {
+            out.push_str("\\\\");
+        } else if is_deceptive(c) {
+            push_visible(&mut out, c);
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// As [`terminal`], for bytes: what is not UTF-8 stands as `\xNN`.
+#[must_use]
+pub fn terminal_bytes(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        out.push_str(&terminal(chunk.valid()));
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+    out
+}
+
+/// Many lines for a terminal: as [`terminal_bytes`], but line feeds and tabs are kept.
+#[must_use]
+pub fn terminal_lines(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        if number > 0 {
+            out.push('\n');
+        }
+        for (place, part) in line.split(|byte| *byte == b'\t').enumerate() {
+            if place > 0 {
+                out.push('\t');
+            }
+            out.push_str(&terminal_bytes(part));
+        }
+    }
+    out
+}
+
+/// Text in running Markdown: punctuation is escaped, and what a forge makes a mention or reference of (`@`, `#`,
+/// `!`, ...) is parted from what follows by a word joiner, because such links are made after Markdown was read.
+#[must_use]
+pub fn markdown(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() * 2);
+    for c in text.chars() {
+        if c == '\\' {
+            out.push_str("\\\\\\\\");
+        } else if is_deceptive(c) {
+            let mut visible = String::new();
+            push_visible(&mut visible, c);
+            for v in visible.chars() {
+                push_markdown(&mut out, v);
+            }
+        } else {
+            push_markdown(&mut out, c);
+        }
+    }
+    out
+}
+
+fn push_markdown(out: &mut String, c: char) {
+    if c.is_ascii_punctuation() {
+        out.push('\\');
+    }
+    out.push(c);
+    if matches!(c, '@' | '#' | '!' | '$' | '%' | '&' | '~' | '^' | '/') {
+        out.push('\u{2060}');
+    }
+}
+
+/// A Markdown code span that nothing in the text can end, also within a table: `|` stands as `\x7c`.
+#[must_use]
+pub fn markdown_code(text: &str) -> String {
+    let inner = terminal(text).replace('|', "\\x7c");
+    let mut longest = 0;
+    let mut run = 0;
+    for c in inner.chars() {
+        run = if c == '`' { run + 1 } else { 0 };
+        longest = longest.max(run);
+    }
+    let fence = "`".repeat(longest + 1);
+    // The spaces beside the fence are taken away by the reader; an empty span would be none at all.
+    if inner.trim().is_empty() {
+        format!("{fence}\u{a0}{fence}")
+    } else {
+        format!("{fence} {inner} {fence}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_steers_a_terminal_is_shown() {
+        assert_eq!(
+            terminal("a\x1b[31m\u{9b}b\u{202e}c\nd\\"),
+            "a\\x1b[31m\\x9bb\\u{202e}c\\nd\\\\"
+        );
+        assert_eq!(terminal_bytes(b"a\xff\xfe\x07"), "a\\xff\\xfe\\x07");
+        assert_eq!(terminal_lines(b"a\r\n\tb\x1b"), "a\\r\n\tb\\x1b");
+        assert_eq!(terminal("häßlich 漢字 🎉"), "häßlich 漢字 🎉");
+    }
+
+    #[test]
+    fn markdown_is_inert() {
+        assert_eq!(
+            markdown("[x](http://e.org)"),
+            "\\[x\\]\\(http\\:\\/\u{2060}\\/\u{2060}e\\.org\\)"
+        );
+        assert_eq!(markdown("@ann #1"), "\\@\u{2060}ann \\#\u{2060}1");
+        assert_eq!(markdown("<b>&amp;"), "\\<b\\>\\&\u{2060}amp\\;");
+        assert_eq!(markdown("a\nb"), "a\\\\nb");
+    }
+
+    #[test]
+    fn a_code_span_cannot_be_left() {
+        assert_eq!(markdown_code("a"), "` a `");
+        assert_eq!(markdown_code("a``b"), "``` a``b ```");
+        assert_eq!(markdown_code("a|b\n"), "` a\\x7cb\\n `");
+        assert_eq!(markdown_code(""), "`\u{a0}`");
+        assert_eq!(markdown_code(" "), "`\u{a0}`");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_deceptive_gets_through(text in any::<String>()) {
+            prop_assert!(!terminal(&text).chars().any(is_deceptive));
+            let joiner = '\u{2060}';
+            prop_assert!(!markdown(&text).chars().any(|c| is_deceptive(c) && c != joiner));
+            prop_assert!(!markdown_code(&text).chars().any(is_deceptive));
+        }
+
+        #[test]
+        fn bytes_come_out_as_safe_lines(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(!terminal_bytes(&bytes).chars().any(is_deceptive));
+            prop_assert!(!terminal_lines(&bytes).chars().any(|c| is_deceptive(c) && c != '\n' && c != '\t'));
+        }
+
+        #[test]
+        fn what_is_shown_tells_texts_apart(a in "[a\\\\nx1b\n\u{1b}]{0,6}", b in "[a\\\\nx1b\n\u{1b}]{0,6}") {
+            prop_assert_eq!(terminal(&a) == terminal(&b), a == b);
+        }
+
+        #[test]
+        fn every_punctuation_in_markdown_is_escaped(text in any::<String>()) {
+            let out: Vec<char> = markdown(&text).chars().collect();
+            let mut place = 0;
+            while place < out.len() {
+                if out[place] == '\\' {
+                    prop_assert!(out[place + 1].is_ascii_punctuation());
+                    place += 2;
+                } else {
+                    prop_assert!(!out[place].is_ascii_punctuation());
+                    place += 1;
+                }
+            }
+        }
+
+        #[test]
+        fn a_code_span_holds_no_run_as_long_as_its_fence(text in "[`a| \\\\]{0,20}") {
+            let span = markdown_code(&text);
+            let fence = span.chars().take_while(|c| *c == '`').count();
+            let inner = &span[fence..span.len() - fence];
+            prop_assert!(!inner.split(|c| c != '`').any(|run| run.len() == fence));
+            prop_assert!(!inner.contains('|') && !inner.starts_with('`') && !inner.ends_with('`'));
+        }
+    }
+}

@@ -1,0 +1,521 @@
+//! The report (`report/v1`): what `report.json` says, and its renderings for people.
+//!
+//! Nothing here judges: the verdict is made elsewhere and stands here. Times are RFC 3339 UTC with microseconds,
+//! durations milliseconds, sizes bytes, digests lower-case hex SHA-256, unless a field says otherwise.
+
+pub mod escape;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::evidence::{Freshness, ResourceDescriptor};
+use crate::verdict::{Blocker, Status};
+
+/// The schema of the report.
+pub const SCHEMA: &str = "report/v1";
+
+/// `report.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    /// `report/v1`.
+    pub schema_version: String,
+    /// Version of Proctor that wrote it.
+    pub proctor_version: String,
+    /// The run.
+    pub run_id: String,
+    /// Start of the run.
+    pub run_start: String,
+    /// End of the run.
+    pub run_end: String,
+    /// Pass or fail.
+    pub status: Status,
+    /// What `proctor run` exits with.
+    pub exit_code: u8,
+    /// Every blocker that holds.
+    pub blockers: Vec<Blocker>,
+    /// The engine.
+    pub engine: EngineInfo,
+    /// The proof stage; null in an ungoverned run.
+    pub stage: Option<String>,
+    /// `none`, `discard`, `patch` or `apply`.
+    pub mutation_mode: String,
+    /// SHA-256 of the task's text; null where there was none.
+    pub task_sha256: Option<String>,
+    /// The effective profile.
+    pub profile: ProfileInfo,
+    /// The decision.
+    pub decision: DecisionInfo,
+    /// Commit the run is about; null where the run never got so far.
+    pub base_commit: Option<String>,
+    /// Its tree.
+    pub base_tree: Option<String>,
+    /// Tree of base and patch; null where there is none.
+    pub result_tree: Option<String>,
+    /// The backend's exit code; null where it was killed by a signal or never ran.
+    pub backend_exit_code: Option<i32>,
+    /// The signal that killed the backend.
+    pub backend_signal: Option<i32>,
+    /// What changed, by path.
+    pub changed_files: Vec<FileChange>,
+    /// Writes to ignored paths, which were dropped.
+    pub ignored_changes: Vec<PathText>,
+    /// Changed files that steer tests: the patch's own code could fake their result.
+    pub test_inputs_changed: Vec<PathText>,
+    /// The tests.
+    pub tests: TestInfo,
+    /// The review.
+    pub review: ReviewInfo,
+    /// Requests for approval and what became of them.
+    pub approvals: Vec<ApprovalInfo>,
+    /// The model's provider.
+    pub provider: ProviderInfo,
+    /// The backend's sandbox.
+    pub sandbox: SandboxInfo,
+    /// Every limit in force, by name.
+    pub limits: BTreeMap<String, LimitInfo>,
+    /// What was used, by sandbox (`backend`, `test`, `review`).
+    pub usage: BTreeMap<String, UsageInfo>,
+    /// How long each phase took.
+    pub timings: Vec<Timing>,
+    /// The machine.
+    pub host: HostInfo,
+    /// The event log.
+    pub events: EventsInfo,
+    /// The freshness proof.
+    pub freshness: Freshness,
+    /// True where a secret was found in an artifact: the evidence is not to be uploaded or shared.
+    pub quarantined: bool,
+    /// Where each artifact is, relative to the evidence directory, by name.
+    pub artifact_paths: BTreeMap<String, String>,
+    /// Every artifact but `report.json`, `report.json.sha256` and `report.intoto.jsonl`.
+    pub digest_manifest: Vec<ResourceDescriptor>,
+}
+
+/// The engine of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EngineInfo {
+    /// Its name in the registry.
+    pub name: String,
+    /// Its version, where it was observed.
+    pub version: Option<String>,
+    /// The admitted source's id.
+    pub source_id: Option<String>,
+}
+
+/// The effective profile of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProfileInfo {
+    /// Its name, or the file as given.
+    pub name: String,
+    /// SHA-256 over its canonical JSON.
+    pub digest: String,
+}
+
+/// The decision of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecisionInfo {
+    /// `ungoverned`, `computed` or `recorded`.
+    pub kind: String,
+    /// SHA-256 of `decision.json`; null where it could not be written.
+    pub digest: Option<String>,
+}
+
+/// A path, which need not be UTF-8.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PathText {
+    /// The path; where it is not UTF-8 each wrong byte stands as U+FFFD.
+    pub path: String,
+    /// The exact bytes, base64, where the path is not UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_b64: Option<String>,
+}
+
+/// How a file changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    /// It was not there.
+    Added,
+    /// Other content (and perhaps another mode).
+    Modified,
+    /// It is gone.
+    Deleted,
+    /// Another path.
+    Renamed,
+    /// Only its executable bit.
+    Mode,
+    /// It became something else: file, symlink.
+    Type,
+}
+
+impl ChangeKind {
+    /// The name in reports.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Modified => "modified",
+            Self::Deleted => "deleted",
+            Self::Renamed => "renamed",
+            Self::Mode => "mode",
+            Self::Type => "type",
+        }
+    }
+}
+
+/// One changed file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileChange {
+    /// The path in the result (of a deleted file: in the base).
+    pub path: String,
+    /// The exact bytes, base64, where `path` is not UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_b64: Option<String>,
+    /// Of a renamed file: the path in the base.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_path: Option<String>,
+    /// As `path_b64`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_path_b64: Option<String>,
+    /// How.
+    pub kind: ChangeKind,
+    /// Git's mode before, octal (`100644`); null where there was no file.
+    pub old_mode: Option<String>,
+    /// Git's mode after.
+    pub new_mode: Option<String>,
+    /// Bytes before.
+    pub old_size: Option<u64>,
+    /// Bytes after.
+    pub new_size: Option<u64>,
+    /// SHA-256 of the content before (of a symlink: its target).
+    pub old_sha256: Option<String>,
+    /// SHA-256 of the content after.
+    pub new_sha256: Option<String>,
+    /// Why it stands in no patch (a device, a path git cannot hold, ...): such a change is never allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_in_patch: Option<String>,
+}
+
+/// How the tests went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TestInfo {
+    /// How far they got.
+    pub status: TestStatus,
+    /// The command, as given.
+    pub command: Option<String>,
+    /// Its exit code.
+    pub exit_code: Option<i32>,
+    /// The signal that killed it.
+    pub signal: Option<i32>,
+    /// Milliseconds.
+    pub duration_ms: Option<u64>,
+}
+
+/// How far the tests got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TestStatus {
+    /// Exit code 0.
+    Passed,
+    /// Another exit code, or a signal.
+    Failed,
+    /// The time ran out.
+    TimedOut,
+    /// A command was given and not reached, or could not be run.
+    NotRun,
+    /// `--no-test`.
+    Off,
+    /// No command was given.
+    Missing,
+}
+
+/// How the review went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReviewInfo {
+    /// `accepted`, `rejected`, `timed_out`, `not_run` or `off`.
+    pub status: ReviewStatus,
+    /// The command, as given.
+    pub command: Option<String>,
+    /// Its exit code.
+    pub exit_code: Option<i32>,
+    /// Milliseconds.
+    pub duration_ms: Option<u64>,
+    /// SHA-256 of the patch it was shown.
+    pub patch_sha256: Option<String>,
+}
+
+/// How far the review got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReviewStatus {
+    /// Accepted in the way that was asked for.
+    Accepted,
+    /// Anything else that it did.
+    Rejected,
+    /// The time ran out.
+    TimedOut,
+    /// Asked for and not reached.
+    NotRun,
+    /// None was asked for.
+    Off,
+}
+
+/// One request for approval.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApprovalInfo {
+    /// Its id.
+    pub id: String,
+    /// `backend` or `supervisor`.
+    pub asked_by: String,
+    /// What about.
+    pub subject: String,
+    /// SHA-256 of exactly what it is about.
+    pub subject_sha256: Option<String>,
+    /// `granted`, `denied`, `expired` or `unsettled`.
+    pub outcome: String,
+    /// Who answered: an identity, or `policy`.
+    pub answered_by: Option<String>,
+    /// When it was answered.
+    pub answered_at: Option<String>,
+}
+
+/// The model's provider.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderInfo {
+    /// Its name; null where none was granted.
+    pub name: Option<String>,
+    /// Requests that the proxy saw; null where no proxy was there to see any.
+    pub requests: Option<u64>,
+    /// Whether requests were `observed` by the proxy, only `claimed`, or `none`.
+    pub witness: String,
+    /// Hosts that could be reached: ways out for data.
+    pub allowed_hosts: Vec<String>,
+}
+
+/// The backend's sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SandboxInfo {
+    /// `full` or `landlock`; null where none was made.
+    pub level: Option<String>,
+    /// What was really enforced.
+    pub mechanisms: Vec<Mechanism>,
+    /// Guarantees that were not to be had.
+    pub missing: Vec<String>,
+    /// `none`, `proxy` or `host`.
+    pub network: String,
+}
+
+/// One mechanism that was enforced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mechanism {
+    /// `user_namespace`, `overlay`, `landlock`, `seccomp`, ...
+    pub name: String,
+    /// Its version, where it has one (Landlock's ABI).
+    pub version: Option<String>,
+    /// Particulars.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// One limit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitInfo {
+    /// Its value; null where there is no limit.
+    pub value: Option<Value>,
+    /// `bytes`, `ms`, `tasks`, `files`, `cpus`.
+    pub unit: String,
+    /// What enforces it: `cgroup2`, `rlimit`, `tmpfs`, `supervisor`, `watched`, `none`.
+    pub mechanism: String,
+    /// Whether the operator set it.
+    pub explicit: bool,
+}
+
+/// What one sandbox used; null is not known.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UsageInfo {
+    /// CPU time in user mode, microseconds.
+    pub user_us: Option<u64>,
+    /// CPU time in the kernel, microseconds.
+    pub system_us: Option<u64>,
+    /// Highest memory, bytes.
+    pub max_memory: Option<u64>,
+    /// Most tasks at once.
+    pub max_tasks: Option<u64>,
+    /// Bytes written to its private layer.
+    pub disk: Option<u64>,
+    /// Bytes on standard output and standard error.
+    pub output: Option<u64>,
+}
+
+/// How long a phase took.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Timing {
+    /// Which.
+    pub phase: String,
+    /// Microseconds from the start of the run.
+    pub start_us: u64,
+    /// Microseconds.
+    pub duration_us: u64,
+}
+
+/// The machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostInfo {
+    /// `linux`.
+    pub os: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// Machine (`x86_64`).
+    pub arch: String,
+    /// CPUs that could be used.
+    pub cpus: u64,
+    /// Bytes of memory.
+    pub memory: Option<u64>,
+    /// Host name, where it is recorded.
+    pub name: Option<String>,
+}
+
+/// The event log's own summary: with it a log cut at its end is seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventsInfo {
+    /// Lines.
+    pub count: u64,
+    /// SHA-256 of the last line without its LF.
+    pub last_hash: String,
+    /// Events of the backend that were left out (`output_limit`).
+    pub left_out: u64,
+}
+
+/// A report that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// Not a report of this schema.
+    #[error(
+        "report.json is no report of schema {SCHEMA}: {0}; it was made by another version of Proctor, or changed"
+    )]
+    Malformed(#[from] serde_json::Error),
+    /// Another schema.
+    #[error(
+        "report.json has schema {0:?}, this version of Proctor reads {SCHEMA:?}: use the version that wrote it"
+    )]
+    Schema(String),
+}
+
+impl Report {
+    /// The bytes of `report.json`: fields in their order, maps by name, two spaces, one LF at the end.
+    ///
+    /// # Errors
+    /// A value that JSON cannot hold, which no field here has.
+    pub fn to_json(&self) -> Result<Vec<u8>, ReportError> {
+        let mut bytes = serde_json::to_vec_pretty(self)?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    /// Reads a report strictly: unknown or missing fields and other schemas are errors.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, ReportError> {
+        let report: Self = serde_json::from_slice(bytes)?;
+        if report.schema_version == SCHEMA {
+            Ok(report)
+        } else {
+            Err(ReportError::Schema(report.schema_version))
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod sample;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_read_as_it_was_written_and_always_the_same() {
+        let report = sample::report();
+        let bytes = report.to_json().unwrap();
+        assert_eq!(Report::from_json(&bytes).unwrap(), report);
+        assert_eq!(report.to_json().unwrap(), bytes);
+        assert!(bytes.starts_with(b"{\n  \"schema_version\": \"report/v1\",\n") && bytes.ends_with(b"}\n"));
+    }
+
+    #[test]
+    fn every_field_that_the_specification_names_is_there() {
+        let json = serde_json::to_value(sample::report()).unwrap();
+        for name in [
+            "schema_version",
+            "run_id",
+            "run_start",
+            "run_end",
+            "backend_exit_code",
+            "backend_signal",
+            "changed_files",
+            "ignored_changes",
+            "test_inputs_changed",
+            "blockers",
+            "status",
+            "artifact_paths",
+            "digest_manifest",
+            "freshness",
+            "engine",
+            "stage",
+            "mutation_mode",
+            "profile",
+            "decision",
+            "sandbox",
+            "limits",
+            "usage",
+            "tests",
+            "review",
+            "approvals",
+            "provider",
+            "base_commit",
+            "base_tree",
+            "result_tree",
+            "host",
+        ] {
+            assert!(json.get(name).is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_field_or_schema_is_an_error_that_says_so() {
+        let mut json = serde_json::to_value(sample::report()).unwrap();
+        json["extra"] = Value::from(1);
+        let error = Report::from_json(json.to_string().as_bytes())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("unknown field `extra`") && error.contains("report/v1"),
+            "{error}"
+        );
+        let mut report = sample::report();
+        report.schema_version = "report/v9".into();
+        let error = Report::from_json(&report.to_json().unwrap())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("\"report/v9\""), "{error}");
+    }
+}
