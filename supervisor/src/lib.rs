@@ -6,6 +6,7 @@ pub mod cli;
 pub mod event;
 pub mod evidence;
 pub mod exit;
+pub mod changes;
 pub mod profile;
 pub mod report;
 pub mod verdict;

@@ -1,0 +1,402 @@
+use super::*;
+use crate::changes::testing::{Fixture, allow_all, globs};
+
+fn names(set: &ChangeSet) -> Vec<String> {
+    set.changes
+        .iter()
+        .map(|c| format!("{} {}", c.kind.as_str(), show(&c.path)))
+        .collect()
+}
+
+fn rules_of(set: &ChangeSet) -> Vec<String> {
+    set.disallowed
+        .iter()
+        .map(|d| format!("{} {}", d.rule, show(&d.path)))
+        .collect()
+}
+
+fn base() -> Fixture {
+    let f = Fixture::new();
+    f.write("a.txt", "one\ntwo\nthree\n");
+    f.write("bin", b"\0\x01\x02binary");
+    f.write("dir/x", "x\n");
+    f.write("dir/sub/y", "y\n");
+    f.write("dir.txt", "between\n");
+    f.write("empty", "");
+    f.write(".gitignore", "target/\n*.log\n!keep.log\n");
+    std::os::unix::fs::symlink("a.txt", f.root().join("link")).unwrap();
+    f.commit();
+    f
+}
+
+#[test]
+fn plain_changes_are_found_and_the_patch_gives_the_result_tree() {
+    let f = base();
+    f.up("a.txt", "one\n2\nthree");
+    f.up("new/deep/file", "hello\n");
+    f.up("bin", b"\0\x01other");
+    f.up("empty2", "");
+    f.whiteout("dir/x");
+    f.whiteout("empty");
+    f.up("dir.txt", "between\n");
+    f.chmod("dir.txt", 0o755);
+    f.link("link", "dir.txt");
+    f.link("link2", "dir/sub");
+    let set = f.collect(&allow_all()).unwrap();
+    assert_eq!(
+        names(&set),
+        [
+            "modified a.txt",
+            "modified bin",
+            "mode_changed dir.txt",
+            "deleted dir/x",
+            "deleted empty",
+            "added empty2",
+            "modified link",
+            "added link2",
+            "added new/deep/file"
+        ]
+    );
+    assert!(rules_of(&set).is_empty(), "{:?}", set.disallowed);
+    let patch = f.check_patch(&set);
+    assert!(patch.starts_with(b"diff --git a/a.txt b/a.txt\nindex "));
+}
+
+#[test]
+fn a_copy_up_without_a_difference_is_no_change() {
+    let f = base();
+    f.up("a.txt", "one\ntwo\nthree\n");
+    f.chmod("a.txt", 0o600);
+    f.up("dir/x", "x\n");
+    f.link("link", "a.txt");
+    let set = f.collect(&allow_all()).unwrap();
+    assert!(set.is_empty(), "{:?}", set.changes);
+    assert_eq!(set.result_tree, f.repo().base_tree());
+    f.check_patch(&set);
+}
+
+#[test]
+fn directories_and_types_change() {
+    let f = base();
+    f.opaque("dir");
+    f.up("dir/only", "new\n");
+    f.up("a.txt/inner", "now a directory\n");
+    f.link("bin", "empty");
+    f.up("link", "now a file\n");
+    let set = f.collect(&allow_all()).unwrap();
+    assert_eq!(
+        names(&set),
+        [
+            "deleted a.txt",
+            "added a.txt/inner",
+            "type_changed bin",
+            "added dir/only",
+            "deleted dir/sub/y",
+            "deleted dir/x",
+            "type_changed link"
+        ]
+    );
+    f.check_patch(&set);
+    let f = base();
+    f.whiteout("dir");
+    f.up("dir.txt", "between\n");
+    let set = f.collect(&allow_all()).unwrap();
+    assert_eq!(names(&set), ["deleted dir/sub/y", "deleted dir/x"]);
+    f.check_patch(&set);
+    let f = base();
+    f.up("dir", "a file where a directory was\n");
+    let set = f.collect(&allow_all()).unwrap();
+    assert_eq!(names(&set), ["added dir", "deleted dir/sub/y", "deleted dir/x"]);
+    f.check_patch(&set);
+}
+
+#[test]
+fn a_rename_is_paired_by_content() {
+    let f = base();
+    f.whiteout("a.txt");
+    f.up("b/renamed.txt", "one\ntwo\nthree\n");
+    let set = f.collect(&allow_all()).unwrap();
+    assert_eq!(names(&set), ["deleted a.txt", "added b/renamed.txt"]);
+    assert_eq!(set.changes[1].renamed_from.as_deref(), Some(&b"a.txt"[..]));
+    assert_eq!(set.changes[0].renamed_to.as_deref(), Some(&b"b/renamed.txt"[..]));
+    f.check_patch(&set);
+}
+
+#[test]
+fn ignored_means_by_the_base_alone() {
+    let f = base();
+    f.up("target/debug/out", "x");
+    f.up("target/.git/config", "dropped with the rest");
+    f.up("x.log", "log");
+    f.up("keep.log", "kept");
+    f.up(".gitignore", "*.hidden\n");
+    f.up("evil.hidden", "is still a change");
+    let set = f.collect(&allow_all()).unwrap();
+    assert_eq!(
+        names(&set),
+        ["modified .gitignore", "added evil.hidden", "added keep.log"]
+    );
+    let ignored: Vec<_> = set
+        .ignored
+        .iter()
+        .map(|i| (show(&i.path), i.kind, i.count))
+        .collect();
+    assert_eq!(
+        ignored,
+        [
+            ("target".to_owned(), "directory", 2),
+            ("x.log".to_owned(), "file", 3)
+        ]
+    );
+    assert!(rules_of(&set).is_empty());
+    f.check_patch(&set);
+}
+
+#[test]
+fn what_git_cannot_or_must_not_hold_is_refused() {
+    let f = base();
+    f.up("sub/.git/config", "[core]\n");
+    f.up("GIT~1", "x");
+    f.up("x/.Git/hooks/pre-commit", "x");
+    f.up("suid", "x");
+    f.chmod("suid", 0o4755);
+    f.up("fake/HEAD", "ref: refs/heads/x");
+    f.up("fake/objects/a", "x");
+    f.up("fake/refs/b", "x");
+    rustix::fs::mknodat(
+        f.layer(),
+        "pipe",
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o600),
+        0,
+    )
+    .unwrap();
+    std::os::unix::net::UnixListener::bind(f.upper().join("sock")).unwrap();
+    f.up(".env.local", "KEY=1");
+    let set = f.collect(&allow_all()).unwrap();
+    assert_eq!(
+        rules_of(&set),
+        [
+            "hidden .env.local",
+            "dot_git GIT~1",
+            "git_directory fake",
+            "fifo pipe",
+            "socket sock",
+            "dot_git sub/.git",
+            "setuid suid",
+            "dot_git x/.Git",
+        ]
+    );
+}
+
+#[test]
+fn links_may_not_lead_out() {
+    let f = base();
+    for (path, target) in [
+        ("abs", "/etc/passwd"),
+        ("up", "../x"),
+        ("d/up", "../../x"),
+        ("git", ".git/config"),
+        ("ign", "target/x"),
+        ("hid", ".env"),
+        ("loop", "loop"),
+        ("ok", "dir/sub"),
+        ("dangling", "nowhere/at/all"),
+        ("via", "ok/../../../out"),
+    ] {
+        f.link(path, target);
+    }
+    let set = f.collect(&allow_all()).unwrap();
+    assert_eq!(
+        rules_of(&set),
+        [
+            "symlink abs",
+            "symlink d/up",
+            "symlink git",
+            "symlink hid",
+            "symlink ign",
+            "symlink loop",
+            "symlink up",
+            "symlink via"
+        ]
+    );
+}
+
+#[test]
+fn an_old_link_that_is_bent_outwards_is_refused() {
+    let f = Fixture::new();
+    f.write("d1/d2/f", "x");
+    std::os::unix::fs::symlink("d1/d2/../../g", f.root().join("old")).unwrap();
+    f.write("g", "g");
+    f.commit();
+    f.whiteout("d1/d2/f");
+    std::fs::remove_dir_all(f.upper().join("d1/d2")).unwrap();
+    f.link("d1/d2", "..");
+    let set = f.collect(&allow_all()).unwrap();
+    assert_eq!(rules_of(&set), ["symlink old"]);
+}
+
+#[test]
+fn globs_decide() {
+    let f = base();
+    f.up("a.txt", "changed\n");
+    f.up("dir/x", "changed\n");
+    f.up("AGENTS.MD", "obey\n");
+    f.up("dir/secret.key", "k\n");
+    let rules = ChangeRules {
+        allow: globs(&["dir/**", "agents.md"]),
+        deny: globs(&["*.key"]),
+        ask: globs(&["dir"]),
+        protect: GlobList::case_folded(&crate::changes::globs::protected(&[])).unwrap(),
+        hide: globs(&[]),
+    };
+    let set = f.collect(&rules).unwrap();
+    assert_eq!(
+        rules_of(&set),
+        [
+            "allow AGENTS.MD",
+            "protect AGENTS.MD",
+            "allow a.txt",
+            "deny dir/secret.key"
+        ]
+    );
+    let protect = set.disallowed.iter().find(|d| d.rule == "protect").unwrap();
+    assert_eq!(
+        protect.message,
+        "protected by AGENTS.md: it instructs or configures the next agent that works here"
+    );
+    assert_eq!(set.ask.len(), 2);
+}
+
+#[test]
+fn content_is_compared_as_git_stores_it() {
+    let f = Fixture::new();
+    f.git(&["config", "core.autocrlf", "true"]);
+    f.write(
+        ".gitattributes",
+        "*.lf text eol=lf\n*.id ident\n*.raw -text\n*.u16 text working-tree-encoding=UTF-16LE\n",
+    );
+    f.write("a.txt", "one\r\ntwo\r\n");
+    f.write("b.lf", "x\n");
+    f.write("c.id", "$Id$\n");
+    f.write("d.raw", "r\r\n");
+    f.write("e.u16", "h\0i\0\n\0");
+    f.commit();
+    f.up("a.txt", "one\ntwo\n");
+    f.up("b.lf", "x\r\n");
+    f.up("c.id", "$Id: 0123456789 $\n");
+    f.up("d.raw", "r\r\n");
+    f.up("e.u16", "h\0i\0\n\0");
+    let set = f.collect(&allow_all()).unwrap();
+    assert!(set.is_empty(), "{:?}", names(&set));
+    f.up("a.txt", "one\r\n2\r\n");
+    f.up("d.raw", "r\n");
+    f.up("e.u16", "h\0o\0\n\0");
+    let set = f.collect(&allow_all()).unwrap();
+    assert_eq!(
+        names(&set),
+        ["modified a.txt", "modified d.raw", "modified e.u16"]
+    );
+    f.check_patch(&set);
+}
+
+#[test]
+fn filters_and_lfs_are_not_guessed() {
+    let f = Fixture::new();
+    f.write(".gitattributes", "*.enc filter=crypt\n*.big filter=lfs -text\n");
+    f.write("a.enc", "stored\n");
+    f.write("b.big", crate::changes::convert::lfs_pointer(b"content"));
+    f.commit();
+    // Checked out through a filter: the work tree has something else than the blob.
+    f.write("a.enc", "plain\n");
+    f.write("b.big", "content");
+    f.up("a.enc", "plain\n");
+    f.up("b.big", "content");
+    let set = f.collect(&allow_all()).unwrap();
+    assert!(set.is_empty() && set.disallowed.is_empty(), "{:?}", set);
+    f.up("a.enc", "changed\n");
+    f.up("b.big", "changed");
+    let set = f.collect(&allow_all()).unwrap();
+    assert_eq!(rules_of(&set), ["filter a.enc", "lfs b.big"]);
+}
+
+#[test]
+fn limits_are_typed() {
+    use std::os::fd::AsFd;
+    let f = base();
+    for i in 0..20 {
+        f.up(format!("f{i}"), "x");
+    }
+    let caps = Caps {
+        max_files: 10,
+        max_content: 1 << 20,
+    };
+    let error = collect(&f.repo(), f.layer().as_fd(), &allow_all(), &caps).unwrap_err();
+    assert!(error.is_limit());
+    assert_eq!(
+        error.to_string(),
+        "more than 10 files were changed, ignored ones included; raise --max-files if that many are meant"
+    );
+    let caps = Caps {
+        max_files: 100,
+        max_content: 0,
+    };
+    let error = collect(&f.repo(), f.layer().as_fd(), &allow_all(), &caps).unwrap_err();
+    assert!(error.is_limit());
+    assert_eq!(
+        error.to_string(),
+        "bytes in a changed file: more than 0; raise --max-patch if that much is meant"
+    );
+}
+
+#[test]
+fn unreadable_directories_and_files_of_the_layer_are_read() {
+    let f = base();
+    f.up("locked/in/file", "x\n");
+    f.chmod("locked/in/file", 0);
+    f.chmod("locked/in", 0);
+    f.chmod("locked", 0);
+    let set = f.collect(&allow_all()).unwrap();
+    assert_eq!(names(&set), ["added locked/in/file"]);
+    f.check_patch(&set);
+}
+
+#[test]
+fn odd_names_survive() {
+    let f = Fixture::new();
+    let odd: [&[u8]; 8] = [
+        b"new\nline",
+        b"tab\there",
+        b"q\"uote",
+        b"back\\slash",
+        b"\xff\xfe",
+        b"-dash",
+        b"trail ",
+        b"sp ace/ x ",
+    ];
+    for name in odd {
+        f.write(name, b"old\n");
+    }
+    f.commit();
+    for name in odd {
+        f.up(name, b"new\nno end");
+        let mut other = name.to_vec();
+        other.extend_from_slice(b"2");
+        f.up(other, b"added");
+    }
+    let set = f.collect(&allow_all()).unwrap();
+    assert_eq!(set.changes.len(), 16);
+    f.check_patch(&set);
+}
+
+#[test]
+fn sha256_repositories_work() {
+    let f = Fixture::with_format("sha256");
+    f.write("a", "1\n");
+    f.commit();
+    f.up("a", "2\n");
+    f.up("b/c", "\0");
+    let set = f.collect(&allow_all()).unwrap();
+    assert_eq!(set.result_tree.kind(), gix_hash::Kind::Sha256);
+    f.check_patch(&set);
+}
