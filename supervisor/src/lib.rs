@@ -3,6 +3,7 @@
 
 pub mod capture;
 pub mod cli;
+pub mod engine;
 pub mod event;
 pub mod evidence;
 pub mod exit;

@@ -1,0 +1,124 @@
+//! Who a sandbox is on the host: the caller itself as an ordinary user; as root an otherwise unused uid, one for each
+//! live sandbox, so that no two sandboxes (and no user) can signal or trace each other.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use proctor_sandbox::spec::Identity;
+use rustix::fs::{FlockOperation, flock};
+
+/// User and group id inside every sandbox.
+pub const INSIDE: u32 = 1000;
+/// Uids in one range.
+const RANGE: u32 = 4096;
+/// Where to look for a free range: above what passwd, subuid and container managers hand out.
+const CANDIDATES: std::ops::Range<u32> = 30_000..30_064;
+const STEP: u32 = 65_536;
+
+/// An identity, and the lock that keeps others from having it.
+#[derive(Debug)]
+pub struct HostId {
+    /// For the specification.
+    pub identity: Identity,
+    _lock: Option<File>,
+}
+
+/// Why there is none.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The lock directory.
+    #[error("cannot keep the list of host uids in use in {dir}: {error}; check that directory's owner and free space")]
+    Locks {
+        /// Where.
+        dir: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Everything taken.
+    #[error("all {RANGE} host uids for sandboxes are in use: end some runs, then try again")]
+    Exhausted,
+    /// passwd or subuid claims everything.
+    #[error("no range of host uids is free of /etc/passwd and /etc/subuid: free one near {}", CANDIDATES.start * STEP)]
+    NoRange,
+}
+
+impl HostId {
+    /// The identity of one sandbox; as root its lock stands in `locks`.
+    ///
+    /// # Errors
+    /// See [`IdentityError`].
+    pub fn take(locks: &Path) -> Result<Self, IdentityError> {
+        let own = rustix::process::geteuid().as_raw();
+        if own != 0 {
+            let gid = rustix::process::getegid().as_raw();
+            return Ok(Self { identity: identity(own, gid), _lock: None });
+        }
+        let base = free_range(&read("/etc/passwd"), &read("/etc/subuid")).ok_or(IdentityError::NoRange)?;
+        let failed = |error: io::Error| IdentityError::Locks { dir: locks.to_owned(), error };
+        make_private_dir(locks).map_err(failed)?;
+        for slot in 0..RANGE {
+            let uid = base + slot;
+            let file = File::options()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(locks.join(uid.to_string()))
+                .map_err(failed)?;
+            // Held until dropped, and let go of by the kernel if this process dies.
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Self { identity: identity(uid, uid), _lock: Some(file) }),
+                Err(rustix::io::Errno::AGAIN) => {}
+                Err(e) => return Err(failed(e.into())),
+            }
+        }
+        Err(IdentityError::Exhausted)
+    }
+}
+
+fn identity(host_uid: u32, host_gid: u32) -> Identity {
+    Identity { inside_uid: INSIDE, inside_gid: INSIDE, host_uid, host_gid }
+}
+
+/// A missing file claims nothing; one that cannot be read is treated the same, as the kernel does not consult it.
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+fn make_private_dir(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let meta = fs::symlink_metadata(path)?;
+    if !meta.is_dir() || meta.uid() != 0 || meta.mode() & 0o022 != 0 {
+        return Err(io::Error::other("it is not a directory that root alone can write"));
+    }
+    Ok(())
+}
+
+/// The first range that neither passwd nor subuid touches.
+fn free_range(passwd: &str, subuid: &str) -> Option<u32> {
+    let users = passwd.lines().filter_map(|l| l.split(':').nth(2)?.parse::<u64>().ok()).map(|uid| (uid, 1));
+    let ranges = subuid.lines().filter_map(|l| {
+        let mut parts = l.split(':').skip(1);
+        Some((parts.next()?.parse::<u64>().ok()?, parts.next()?.parse::<u64>().ok()?))
+    });
+    let taken: Vec<(u64, u64)> = users.chain(ranges).collect();
+    CANDIDATES.map(|n| n * STEP).find(|base| {
+        let (start, end) = (u64::from(*base), u64::from(*base) + u64::from(RANGE));
+        taken.iter().all(|(first, count)| first.saturating_add(*count) <= start || *first >= end)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_keeps_clear_of_users_and_their_subordinates() {
+        let first = CANDIDATES.start * STEP;
+        assert_eq!(free_range("root:x:0:0::/:/bin/sh\n", "a:100000:65536\n"), Some(first));
+        assert_eq!(free_range(&format!("x:x:{}:1::/:/\n", first + 7), ""), Some(first + STEP));
+        assert_eq!(free_range("", &format!("a:{}:{}\n", first - 10, 70_000)), Some(first + 2 * STEP));
+        assert_eq!(free_range("", "a:0:4294967295\n"), None);
+    }
+}

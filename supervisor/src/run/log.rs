@@ -1,0 +1,66 @@
+//! The run's event log as everybody in the run uses it: one writer, a lock, and the memory of what went wrong with it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::event::{EventError, EventIndex, EventLogEnd, EventWriter, NewEvent};
+use crate::evidence::Artifact;
+
+use super::progress::Ui;
+
+/// Shared by the supervisor and the adapters' threads.
+pub struct RunLog {
+    writer: Mutex<Option<EventWriter<Artifact>>>,
+    defects: Mutex<Vec<String>>,
+    ui: Arc<dyn Ui>,
+}
+
+impl RunLog {
+    /// Without a writer (the artifact could not be made) events are shown and lost: the verdict sees that.
+    pub fn new(writer: Option<EventWriter<Artifact>>, ui: Arc<dyn Ui>) -> Self {
+        Self { writer: Mutex::new(writer), defects: Mutex::new(Vec::new()), ui }
+    }
+
+    /// Appends an event.
+    pub fn emit(&self, event: NewEvent) {
+        self.ui.event(&event);
+        let mut guard = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(writer) = guard.as_mut() else { return };
+        match writer.emit(event) {
+            // A log that cannot be written is remembered by its artifact.
+            Ok(_) | Err(EventError::Io(_)) => {}
+            Err(error) => self.defect(error.to_string()),
+        }
+    }
+
+    /// Remembers a defect of Proctor: the run ends with exit code 5.
+    pub fn defect(&self, what: String) {
+        tracing::error!(defect = %what, "a defect in Proctor");
+        self.defects.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+    }
+
+    /// Defects so far.
+    pub fn defects(&self) -> Vec<String> {
+        self.defects.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What was seen so far; `None` where there is no log.
+    pub fn index(&self) -> Option<EventIndex> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|w| w.index().clone())
+    }
+
+    /// Hands what has gathered to the file.
+    pub fn flush(&self) {
+        if let Some(writer) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            // Remembered by the artifact, as above.
+            let _ = writer.flush();
+        }
+    }
+
+    /// Ends the log: its summary, and the artifact finished. `None` where that failed.
+    pub fn finish(&self) -> Option<EventLogEnd> {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let (artifact, end) = writer.finish().ok()?;
+        artifact.finish().ok()?;
+        Some(end)
+    }
+}

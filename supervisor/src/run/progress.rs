@@ -1,0 +1,183 @@
+//! What a person sees while a run goes on: on a terminal one live line, elsewhere a plain line for each phase. It
+//! writes to standard error only, and what a backend controls is escaped before it is shown.
+
+use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::event::{EventType, NewEvent};
+use crate::report::escape;
+
+/// Between two lines that say that a run is still alive, where there is no live line.
+const HEARTBEAT: Duration = Duration::from_secs(60);
+
+/// Somebody to show progress to.
+pub trait Ui: Send + Sync {
+    /// A phase began.
+    fn phase(&self, name: &str);
+    /// An event was logged.
+    fn event(&self, event: &NewEvent);
+    /// Bytes of output so far, about once a second.
+    fn bytes(&self, bytes: u64);
+    /// A line to keep: it is shown above the live line.
+    fn say(&self, line: &str);
+    /// The live line goes.
+    fn done(&self);
+}
+
+/// Shows nothing.
+pub struct Silent;
+
+impl Ui for Silent {
+    fn phase(&self, _: &str) {}
+    fn event(&self, _: &NewEvent) {}
+    fn bytes(&self, _: u64) {}
+    fn say(&self, _: &str) {}
+    fn done(&self) {}
+}
+
+/// Standard error: live on a terminal, plain elsewhere.
+pub fn standard_error() -> std::sync::Arc<dyn Ui> {
+    if std::io::stderr().is_terminal() {
+        std::sync::Arc::new(Live::new())
+    } else {
+        std::sync::Arc::new(Plain { started: Instant::now(), state: Mutex::new(PlainState::default()) })
+    }
+}
+
+struct Live {
+    bar: ProgressBar,
+    state: Mutex<(String, u64, String)>,
+}
+
+impl Live {
+    fn new() -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed:>4}  {wide_msg}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Self { bar, state: Mutex::new((String::new(), 0, String::new())) }
+    }
+
+    fn update(&self, change: impl FnOnce(&mut (String, u64, String))) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut state);
+        let (phase, bytes, last) = &*state;
+        self.bar.set_message(format!("{phase}  {}  {last}", size(*bytes)));
+    }
+}
+
+impl Ui for Live {
+    fn phase(&self, name: &str) {
+        self.update(|s| s.0 = name.to_owned());
+    }
+
+    fn event(&self, event: &NewEvent) {
+        self.update(|s| s.2 = describe(event));
+    }
+
+    fn bytes(&self, bytes: u64) {
+        self.update(|s| s.1 = bytes);
+    }
+
+    fn say(&self, line: &str) {
+        self.bar.suspend(|| to_stderr(line));
+    }
+
+    fn done(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+#[derive(Default)]
+struct PlainState {
+    phase: String,
+    last: Option<Instant>,
+}
+
+struct Plain {
+    started: Instant,
+    state: Mutex<PlainState>,
+}
+
+impl Plain {
+    fn line(&self, text: &str) {
+        to_stderr(&format!("[{:7.2}s] {text}", self.started.elapsed().as_secs_f64()));
+    }
+}
+
+impl Ui for Plain {
+    fn phase(&self, name: &str) {
+        self.line(name);
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) =
+            PlainState { phase: name.to_owned(), last: Some(Instant::now()) };
+    }
+
+    fn event(&self, event: &NewEvent) {
+        let shown = matches!(
+            event.event_type,
+            EventType::BlockerRaised
+                | EventType::PolicyDenied
+                | EventType::LimitExceeded
+                | EventType::TimeoutExpired
+                | EventType::ApprovalRequested
+                | EventType::ApprovalGranted
+                | EventType::ApprovalDenied
+                | EventType::ProviderUnavailable
+        );
+        if shown {
+            self.line(&format!("  {}", describe(event)));
+        }
+    }
+
+    fn bytes(&self, bytes: u64) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.last.is_some_and(|at| at.elapsed() >= HEARTBEAT) {
+            state.last = Some(Instant::now());
+            self.line(&format!("  {}: still running, {} of output", state.phase, size(bytes)));
+        }
+    }
+
+    fn say(&self, line: &str) {
+        to_stderr(line);
+    }
+
+    fn done(&self) {}
+}
+
+/// Nobody can be told that standard error is closed.
+fn to_stderr(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// One event in a few words.
+fn describe(event: &NewEvent) -> String {
+    let field = |key: &str| event.data.get(key).and_then(|v| v.as_str());
+    let detail = ["code", "subject", "path", "command", "text", "what", "phase", "name", "cause"]
+        .iter()
+        .find_map(|key| field(key))
+        .unwrap_or_default();
+    let short: String = detail.lines().next().unwrap_or_default().chars().take(60).collect();
+    format!("{} {}", event.event_type, escape::terminal(&short)).trim_end().to_owned()
+}
+
+/// Bytes for people.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64;
+    let mut unit = "";
+    for name in UNITS {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = name;
+    }
+    format!("{value:.1} {unit}")
+}

@@ -1,0 +1,241 @@
+//! From a run's options to the specification of one sandbox: mounts, made-up files, environment. Decides what a
+//! backend, a test or a reviewer sees; mounts nothing itself.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use proctor_sandbox::spec::{self, InjectedFile, Mount};
+
+use super::identity::INSIDE;
+use crate::profile::{MountMode, MountRule, Network};
+
+/// Home inside.
+pub const HOME: &str = "/home/agent";
+/// Where commands are looked for where nobody said otherwise.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Host name inside.
+pub const HOSTNAME: &str = "proctor";
+
+/// Files below a home directory that hold credentials: masked wherever a mount would show them.
+const CREDENTIALS: &[&str] = &[
+    ".ssh",
+    ".gnupg",
+    ".aws",
+    ".azure",
+    ".config/gcloud",
+    ".config/gh",
+    ".config/git/credentials",
+    ".docker/config.json",
+    ".git-credentials",
+    ".kube",
+    ".netrc",
+    ".npmrc",
+    ".yarnrc.yml",
+    ".pypirc",
+    ".config/pip/pip.conf",
+    ".cargo/credentials",
+    ".cargo/credentials.toml",
+    ".local/share/keyrings",
+    ".password-store",
+    ".claude/.credentials.json",
+    ".codex/auth.json",
+    ".pi/agent/auth.json",
+];
+/// The same below a tool's own directory (`~/.cargo` mounted alone).
+const CREDENTIALS_OF_TOOLS: &[&str] = &["credentials", "credentials.toml", "auth.json", ".credentials.json", ".npmrc", ".netrc"];
+
+/// A mount that cannot be made as it was asked for: exit 2.
+#[derive(Debug, thiserror::Error)]
+pub enum ViewError {
+    /// A path that is not there.
+    #[error("cannot mount {}: {error}; check the path, or leave the option out", path.display())]
+    Missing {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// An overlay over something that is no directory.
+    #[error("cannot mount {} as an overlay: it is no directory; use --ro or --rw for files", path.display())]
+    NotDirectory {
+        /// Which.
+        path: PathBuf,
+    },
+}
+
+/// The mounts of the private root for these rules, and home, `/tmp` and `/dev/shm`.
+///
+/// # Errors
+/// A path that is not optional cannot be mounted.
+pub fn mounts(rules: &[MountRule]) -> Result<Vec<Mount>, ViewError> {
+    let mut out = vec![
+        Mount::Private { target: "/tmp".into(), mode: 0o1777 },
+        Mount::Private { target: "/var/tmp".into(), mode: 0o1777 },
+        Mount::Private { target: "/dev/shm".into(), mode: 0o1777 },
+        Mount::Private { target: HOME.into(), mode: 0o700 },
+    ];
+    let mut shown: Vec<PathBuf> = Vec::new();
+    for rule in rules {
+        let meta = match fs::symlink_metadata(&rule.path) {
+            Ok(meta) => meta,
+            Err(e) if rule.optional && matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+                continue;
+            }
+            Err(error) => return Err(ViewError::Missing { path: rule.path.clone(), error }),
+        };
+        let mut path = rule.path.clone();
+        if meta.is_symlink() {
+            let missing = |error| ViewError::Missing { path: rule.path.clone(), error };
+            let to = fs::read_link(&rule.path).map_err(missing)?;
+            let real = match fs::canonicalize(&rule.path) {
+                Ok(real) => real,
+                Err(_) if rule.optional => continue,
+                Err(error) => return Err(missing(error)),
+            };
+            out.push(Mount::Symlink { link: rule.path.clone(), to });
+            // What it leads to is there already where a mount above shows it, as /bin leads into /usr.
+            if shown.iter().any(|s| real.starts_with(s)) {
+                continue;
+            }
+            path = real;
+        }
+        out.push(match rule.mode {
+            MountMode::Overlay if !path.is_dir() => return Err(ViewError::NotDirectory { path }),
+            MountMode::Overlay => Mount::Overlay { source: path.clone(), target: path.clone() },
+            mode => Mount::Bind { source: path.clone(), target: path.clone(), writable: mode == MountMode::Rw },
+        });
+        shown.push(path);
+    }
+    Ok(out)
+}
+
+/// Masks for what is known to hold credentials below these mounts.
+pub fn credential_masks(rules: &[MountRule], home: Option<&Path>) -> Vec<Mount> {
+    let mut masks = Vec::new();
+    let mut mask = |path: PathBuf| {
+        if fs::symlink_metadata(&path).is_ok_and(|m| !m.is_symlink()) {
+            masks.push(Mount::Mask { target: path });
+        }
+    };
+    for rule in rules.iter().filter(|r| r.path.is_dir()) {
+        if let Some(home) = home {
+            for name in CREDENTIALS {
+                let path = home.join(name);
+                if path.starts_with(&rule.path) {
+                    mask(path);
+                }
+            }
+        }
+        let below_home = home.is_some_and(|h| rule.path.starts_with(h) && rule.path != h);
+        for name in CREDENTIALS_OF_TOOLS.iter().filter(|_| below_home) {
+            mask(rule.path.join(name));
+        }
+    }
+    masks.dedup();
+    masks
+}
+
+/// Files that are made up: users, hosts, name service. Nothing of the host's own is in them; with the host's network
+/// its resolver is.
+pub fn files(network: Network) -> Vec<InjectedFile> {
+    let file = |path: &str, content: String| InjectedFile { path: path.into(), mode: 0o444, content: content.into() };
+    let mut out = vec![
+        file(
+            "/etc/passwd",
+            format!(
+                "root:x:0:0:root:/nonexistent:/usr/sbin/nologin\nagent:x:{INSIDE}:{INSIDE}:agent:{HOME}:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+            ),
+        ),
+        file("/etc/group", format!("root:x:0:\nagent:x:{INSIDE}:\nnogroup:x:65534:\n")),
+        file("/etc/hosts", format!("127.0.0.1 localhost {HOSTNAME}\n::1 localhost {HOSTNAME}\n")),
+        file("/etc/hostname", format!("{HOSTNAME}\n")),
+        file(
+            "/etc/nsswitch.conf",
+            "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n".to_owned(),
+        ),
+    ];
+    if network == Network::Host
+        && let Ok(resolver) = fs::read("/etc/resolv.conf")
+    {
+        out.push(InjectedFile { path: "/etc/resolv.conf".into(), mode: 0o444, content: resolver });
+    }
+    out
+}
+
+/// The environment: built from nothing, then what the operator and the engine said, in this order.
+pub fn environment(layers: &[&BTreeMap<String, String>], also: &[(String, String)]) -> Vec<(OsString, OsString)> {
+    let mut env: BTreeMap<String, String> = [
+        ("PATH", PATH),
+        ("HOME", HOME),
+        ("USER", "agent"),
+        ("LOGNAME", "agent"),
+        ("SHELL", "/bin/sh"),
+        ("LANG", "C.UTF-8"),
+        ("TERM", "dumb"),
+        ("TMPDIR", "/tmp"),
+        ("NO_COLOR", "1"),
+        ("PROCTOR", "1"),
+    ]
+    .into_iter()
+    .map(|(k, v)| (k.to_owned(), v.to_owned()))
+    .collect();
+    for layer in layers {
+        env.extend(layer.iter().map(|(k, v)| (k.clone(), v.clone())));
+    }
+    env.extend(also.iter().cloned());
+    env.into_iter().map(|(k, v)| (k.into(), v.into())).collect()
+}
+
+/// The sandbox's word for a network.
+pub fn network(network: Network) -> spec::Network {
+    match network {
+        Network::None => spec::Network::None,
+        Network::Host => spec::Network::Host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ro(path: &Path, optional: bool) -> MountRule {
+        MountRule { path: path.to_owned(), mode: MountMode::Ro, optional }
+    }
+
+    #[test]
+    fn a_missing_path_is_an_error_unless_it_is_optional() {
+        let path = Path::new("/nonexistent/dir");
+        assert_eq!(mounts(&[ro(path, true)]).unwrap().len(), 4);
+        let error = mounts(&[ro(path, false)]).unwrap_err().to_string();
+        assert!(error.contains("cannot mount /nonexistent/dir") && error.contains("check the path"), "{error}");
+    }
+
+    #[test]
+    fn a_link_is_a_link_inside_and_its_target_is_shown_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        fs::create_dir_all(root.join("usr/bin")).unwrap();
+        std::os::unix::fs::symlink("usr/bin", root.join("bin")).unwrap();
+        let made = mounts(&[ro(&root.join("usr"), false), ro(&root.join("bin"), false)]).unwrap();
+        assert_eq!(made.len(), 6);
+        assert!(matches!(&made[5], Mount::Symlink { to, .. } if to == Path::new("usr/bin")));
+        let alone = mounts(&[ro(&root.join("bin"), false)]).unwrap();
+        assert!(matches!(&alone[5], Mount::Bind { source, .. } if *source == root.join("usr/bin")));
+    }
+
+    #[test]
+    fn credentials_below_a_mount_are_masked() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path();
+        fs::create_dir_all(home.join(".ssh")).unwrap();
+        fs::create_dir_all(home.join(".cargo")).unwrap();
+        fs::write(home.join(".cargo/credentials.toml"), "token").unwrap();
+        let whole = credential_masks(&[ro(home, false)], Some(home));
+        assert_eq!(whole.len(), 2);
+        let cargo = credential_masks(&[ro(&home.join(".cargo"), false)], Some(home));
+        assert_eq!(cargo, vec![Mount::Mask { target: home.join(".cargo/credentials.toml") }]);
+    }
+}
