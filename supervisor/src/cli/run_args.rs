@@ -20,8 +20,8 @@ Examples:
   proctor run --task @task.md --allow-change 'src/**' --test 'make check' -- my-agent --prompt '{task}'
   proctor run --mutation none --no-test -- ls -la
 
-Every option but --repo, --task, --evidence, --nonce and --config is also a key of profiles and of the
-configuration; the command line wins. Sizes: 64M, 8G, 512KiB. Times: 90s, 30m, '1h 30m'. Globs are git style.";
+Every option but --repo, --task, --stage, --evidence, --nonce and --config is also a key of profiles or of
+the configuration; the command line wins. Sizes: 64M, 8G, 512KiB. Times: 90s, 30m, '1h 30m'. Globs are git style.";
 
 /// Options of a run.
 #[derive(Debug, Clone, Default, Args)]
@@ -33,7 +33,7 @@ pub struct RunArgs {
     /// Let this gated engine run (repeatable)
     #[arg(long, value_name = "NAME", help_heading = "What runs")]
     pub enable_engine: Vec<String>,
-    /// Proof stage; without it the run is ungoverned
+    /// Proof stage; without it the run is ungoverned. This version runs no stage and says so
     #[arg(long, value_name = "STAGE", help_heading = "What runs")]
     pub stage: Option<String>,
     /// Profile, by name or as a file [default: default]
@@ -157,7 +157,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "SIZE", help_heading = "Times and limits")]
     pub max_patch: Option<String>,
 
-    /// Toolchain view beside base: rust, node, python (repeatable)
+    /// Toolchain view beside base, also for test and review: rust, node, python (repeatable)
     #[arg(long, value_name = "NAME", help_heading = "Sandbox of the backend")]
     pub view: Vec<String>,
     /// Network: none, host [default: none]

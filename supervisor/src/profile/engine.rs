@@ -47,7 +47,7 @@ pub struct EngineProfile {
 
 /// How many arguments an engine takes after `--`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub struct Arguments {
     /// At least.
     pub min: usize,
@@ -98,7 +98,7 @@ pub enum EventSource {
 
 /// An engine's file.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub struct RawEngine {
     /// Must equal the file's name.
     pub name: Text,
@@ -126,7 +126,7 @@ pub struct RawEngine {
 
 /// `[[required]]`
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub struct RawRequired {
     /// Phase.
     pub phase: Phase,

@@ -1,6 +1,8 @@
 //! Every key of profiles and of the configuration, as a table: for messages, for `docs/profiles.md`, and for
 //! tests that hold it against the structs of `raw` and the options of the command line.
 
+use Merge::{Adds, ByName, Highest};
+
 /// How a key's values of several layers become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Merge {
@@ -46,8 +48,6 @@ const fn key(
         about,
     }
 }
-
-use Merge::{Adds, ByName, Highest};
 
 /// All keys, in the order of the document.
 #[rustfmt::skip]
@@ -125,4 +125,10 @@ pub fn with_last_part(part: &str) -> Vec<&'static str> {
         .map(|key| key.name)
         .filter(|name| name.rsplit_once('.').is_some_and(|(_, last)| last == part))
         .collect()
+}
+
+/// The key that an option sets, by the option's name without its leading dashes.
+pub fn of_option(option: &str) -> Option<&'static str> {
+    let with_dashes = |key: &&Key| key.option.and_then(|own| own.strip_prefix("--")) == Some(option);
+    KEYS.iter().find(with_dashes).map(|key| key.name)
 }

@@ -17,7 +17,7 @@ pub type Texts = Option<Vec<Text>>;
 
 /// One profile or configuration file, or the command line in the same shape.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub struct RawProfile {
     /// For people.
     pub description: Option<Text>,
@@ -51,7 +51,7 @@ pub struct RawProfile {
 
 /// `[changes]`
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub struct RawChanges {
     /// Allowed.
     pub allow: Texts,
@@ -67,7 +67,7 @@ pub struct RawChanges {
 
 /// `[test]`
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub struct RawTest {
     /// Run by `sh -c`.
     pub command: Option<Text>,
@@ -89,7 +89,7 @@ pub struct RawTest {
 
 /// `[review]`
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub struct RawReview {
     /// Run by `sh -c`.
     pub command: Option<Text>,
@@ -111,7 +111,7 @@ pub struct RawReview {
 
 /// `[timeouts]`, each a duration such as `90s` or `1h 30m`.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub struct RawTimeouts {
     /// Backend, whole.
     pub wall: Option<Text>,
@@ -129,7 +129,7 @@ pub struct RawTimeouts {
 
 /// `[limits]`
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub struct RawLimits {
     /// Size.
     pub memory: Option<Spanned<Scalar>>,
@@ -149,7 +149,7 @@ pub struct RawLimits {
 
 /// `[sandbox]`
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub struct RawSandbox {
     /// Names of views.
     pub views: Texts,
@@ -171,7 +171,7 @@ pub struct RawSandbox {
 
 /// `[approvals]`
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub struct RawApprovals {
     /// `ask` or `deny`.
     pub mode: Option<Text>,

@@ -56,7 +56,10 @@ impl World {
 
     fn resolve(&self, words: &[&str]) -> Result<Resolved, ProfileError> {
         let tree = self.path("tree");
-        let mut all = vec!["run", "--repo", tree.to_str().unwrap()];
+        let mut all = vec!["run"];
+        if !words.contains(&"--repo") {
+            all.extend(["--repo", tree.to_str().unwrap()]);
+        }
         all.extend(words);
         let request = Cli::try_parse_from(all).unwrap().args.into_request()?;
         resolve(&request, &Context::new(&self.env, &HostFacts { memory: 8 << 30 }))
@@ -153,8 +156,8 @@ fn defaults_are_those_of_the_contract() {
 fn every_option_arrives() {
     let world = World::new();
     let answers = world.path("answers");
-    let line = "--engine command --profile default --task do_it --mutation discard --allow-change src/** \
-        --deny-change *.lock --ask-change docs/** --protect LICENSE --hide secrets/** --test make_check \
+    let line = "--engine command --profile default --task do·it --mutation discard --allow-change src/** \
+        --deny-change *.lock --ask-change docs/** --protect LICENSE --hide secrets/** --test make·check \
         --test-net host --test-env A=1 --test-pass-env TOKEN --test-ro /opt/a --test-rw /opt/b \
         --test-overlay /opt/c --review ./review --review-by exit --review-net host --review-env B=2=3 \
         --review-ro /opt/d --review-rw /opt/e --review-overlay /opt/f --review-pass-env TOKEN --timeout 1h \
@@ -163,7 +166,7 @@ fn every_option_arrives() {
         /opt/g --rw /opt/h --overlay /opt/i --env C= --pass-env TOKEN --approvals {answers} --min-level \
         landlock --evidence ev --nonce 00112233445566AA --enable-engine fake -- agent {task}";
     let line = line.replace("{answers}", answers.to_str().unwrap());
-    let words: Vec<String> = line.split(' ').map(|word| word.replace('_', " ")).collect();
+    let words: Vec<String> = line.split(' ').map(|word| word.replace('·', " ")).collect();
     let options = world.good(&words.iter().map(String::as_str).collect::<Vec<_>>());
     assert_eq!(options.command, ["agent", "{task}"]);
     assert_eq!(options.task.as_deref(), Some("do it"));
@@ -472,7 +475,7 @@ fn command_line_errors_say_which_option_and_what_to_do() {
     let dir = world.dir.path().to_str().unwrap().to_owned();
     let words = |text: &str| -> Vec<String> {
         text.split(' ')
-            .map(|word| word.replace("WORLD", &dir).replace('_', " "))
+            .map(|word| word.replace("WORLD", &dir).replace('·', " "))
             .collect()
     };
     let lines = include_str!("../../../fixtures/profiles/command-lines.txt");

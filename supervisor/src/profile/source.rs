@@ -62,38 +62,58 @@ impl SourceText {
     }
 }
 
-/// Makes the TOML reader's message ours; an unknown key gets its nearest valid one.
+/// Makes the TOML reader's message ours; an unknown key or word gets its nearest valid one.
 fn explain(message: &str) -> Bad {
-    let unknown = message.strip_prefix("unknown field `").and_then(|rest| {
-        let end = rest
-            .find("`, expected")
-            .or_else(|| rest.find("`, there are no fields"))?;
-        Some((&rest[..end], &rest[end + 1..]))
-    });
-    let Some((key, expected)) = unknown else {
-        let line = message
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-            .collect::<Vec<_>>()
-            .join("; ");
-        return Bad::new(line).remedy("docs/profiles.md shows every key with an example");
-    };
-    let here: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
-    let bad = Bad::new(format!("unknown key `{}`", key.escape_debug()));
-    let listed = format!("keys here: {}", here.join(", "));
-    // A known key in the wrong table is a commoner mistake than a distant misspelling.
-    let elsewhere = keys::with_last_part(key);
-    match elsewhere.as_slice() {
-        [only] => bad.near(only, [*only]).remedy(listed),
-        _ => match nearest(key, here.iter().copied()) {
-            Some(_) => bad.near(key, here.iter().copied()).remedy(listed),
-            None => Bad {
-                nearest: elsewhere.first().map(|key| (*key).to_owned()),
-                ..bad.remedy(listed)
-            },
-        },
+    if let Some((key, here)) = unknown("field", message) {
+        let listed = format!("keys here: {}", here.join(", "));
+        let bad = Bad::new(format!("unknown key `{}`", key.escape_debug())).remedy(listed);
+        // A known key in the wrong table, or an option's name, is a commoner mistake than a misspelling.
+        let elsewhere = keys::with_last_part(key)
+            .into_iter()
+            .chain(keys::of_option(key))
+            .collect::<Vec<_>>();
+        return match (elsewhere.as_slice(), nearest(key, here.iter().copied())) {
+            ([only], _) => bad.near(only, [*only]),
+            (_, Some(near)) => bad.near(&near, [near.as_str()]),
+            ([first, ..], None) => bad.near(first, [*first]),
+            ([], None) => bad,
+        };
     }
+    if let Some((word, here)) = unknown("variant", message) {
+        let listed = here
+            .iter()
+            .map(|word| format!("`{word}`"))
+            .collect::<Vec<_>>()
+            .join(", ");
+        return Bad::new(format!("`{}` is no word that is known here", word.escape_debug()))
+            .near(word, here.iter().copied())
+            .remedy(format!("one of {listed}"));
+    }
+    let lines = message
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>();
+    let text = lines
+        .join("; ")
+        .replace("expected a sequence", "expected a list")
+        .replace("expected a map", "expected a table");
+    Bad::new(text).remedy("docs/profiles.md shows every key with an example")
+}
+
+/// Takes serde's "unknown field/variant `x`, expected ..." apart: the word, and what would have been right.
+fn unknown<'a>(what: &str, message: &'a str) -> Option<(&'a str, Vec<&'a str>)> {
+    let rest = message
+        .strip_prefix("unknown ")?
+        .strip_prefix(what)?
+        .strip_prefix(" `")?;
+    let end = rest
+        .find("`, expected")
+        .or_else(|| rest.find("`, there are no"))?;
+    Some((
+        &rest[..end],
+        rest[end + 1..].split('`').skip(1).step_by(2).collect(),
+    ))
 }
 
 /// Reads a regular file of at most `limit` bytes of UTF-8; also gives the path it really has.

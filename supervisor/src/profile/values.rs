@@ -88,7 +88,7 @@ pub fn nonce(text: &str) -> Result<String, Bad> {
     if !text.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(Bad::new("the nonce is not hexadecimal").remedy(remedy));
     }
-    if !(16..=128).contains(&text.len()) || text.len() % 2 != 0 {
+    if !(16..=128).contains(&text.len()) || !text.len().is_multiple_of(2) {
         let what = format!(
             "the nonce has {} digits; an even number from 16 to 128 is needed",
             text.len()

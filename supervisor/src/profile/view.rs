@@ -28,7 +28,7 @@ const NEVER_WHOLE: &[&str] = &["/home", "/root", "/var", "/etc", "/tmp", "/srv",
 
 /// A view's file.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub struct RawView {
     /// For people.
     pub description: Text,
@@ -45,7 +45,7 @@ pub struct RawView {
 
 /// `[[mounts]]` of a view or an engine.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub struct RawMount {
     /// Path, the same outside and inside; `{home}`, `{cargo_home}` and `{rustup_home}` are replaced.
     pub path: Text,
