@@ -298,4 +298,20 @@ mod tests {
                 .is_none()
         );
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_panics(text in "[\\[\\]a-z=\"'`#{}, \\n\u{e9}]{0,60}", cut in 0usize..900) {
+            let source = SourceText { name: "f".into(), text };
+            let _ = source.parse::<crate::profile::raw::RawProfile>().map_err(|error| error.to_string());
+            // A good file, cut off anywhere, is good or an error with a place inside it.
+            let full = include_str!("../../../fixtures/profiles/valid/full.toml");
+            let text = full[..cut.min(full.len())].to_owned();
+            let lines = text.matches('\n').count() + 1;
+            if let Err(error) = (SourceText { name: "f".into(), text }).parse::<crate::profile::raw::RawProfile>() {
+                let Place::File { line, .. } = error.place else { panic!("{error}") };
+                proptest::prop_assert!(line <= lines);
+            }
+        }
+    }
 }
