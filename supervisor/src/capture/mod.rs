@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use sha2::{Digest, Sha256};
 
+use crate::event::hex;
+
 /// Bytes of one read.
 const BUFFER: usize = 64 << 10;
 /// Wanted size of the pipe, in bytes; the kernel may give less.
@@ -107,7 +109,43 @@ pub struct CaptureEnd {
 pub struct Capture {
     progress: Arc<Progress>,
     stop: OwnedFd,
-    thread: JoinHandle<CaptureEnd>,
+    thread: JoinHandle<Copied>,
+}
+
+/// What the thread hands back.
+struct Copied {
+    log: File,
+    hasher: Sha256,
+    /// Bytes in the log, what stood before the output included.
+    size: u64,
+    head: u64,
+    last: Option<u8>,
+    beyond_cap: u64,
+    error: Option<io::Error>,
+}
+
+impl Copied {
+    fn append(&mut self, bytes: &[u8]) {
+        if self.error.is_some() {
+            return;
+        }
+        match self.log.write_all(bytes) {
+            Ok(()) => {
+                self.hasher.update(bytes);
+                self.size += bytes.len() as u64;
+            }
+            Err(e) => self.error = Some(e),
+        }
+    }
+
+    fn end(self) -> CaptureEnd {
+        CaptureEnd {
+            size: self.size,
+            sha256: hex::encode(&self.hasher.finalize()),
+            beyond_cap: self.beyond_cap,
+            error: self.error,
+        }
+    }
 }
 
 /// A pipe for a program's output: its read end (non-blocking) and its write end, both close-on-exec.
@@ -124,24 +162,30 @@ pub fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 impl Capture {
-    /// Starts copying `pipe` into `log`, at most `cap` bytes; `on_over` is called once when there is more.
+    /// Starts copying `pipe` into `log` behind `head`, at most `cap` bytes; `on_over` is called once when there is
+    /// more.
     ///
     /// # Errors
     /// No thread or no stop pipe to be had.
     pub fn start(
         pipe: OwnedFd,
         log: File,
+        head: &[u8],
         cap: u64,
         on_over: impl FnOnce() + Send + 'static,
     ) -> io::Result<Self> {
         let (stop_read, stop) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let progress = Arc::new(Progress::new());
         let shared = Arc::clone(&progress);
+        let mut copied =
+            Copied { log, hasher: Sha256::new(), size: 0, head: 0, last: None, beyond_cap: 0, error: None };
+        copied.append(head);
+        copied.head = copied.size;
         let thread = std::thread::Builder::new().name("capture".into()).spawn(move || {
-            let end = copy(&pipe, log, cap, &stop_read, &shared, on_over);
+            copy(&pipe, &mut copied, cap, &stop_read, &shared, on_over);
             shared.done.store(true, Ordering::Release);
             shared.notify();
-            end
+            copied
         })?;
         Ok(Self { progress, stop, thread })
     }
@@ -154,48 +198,56 @@ impl Capture {
     /// To be called when every writer is dead: takes what is still in the pipe and ends, whether or not somebody
     /// still holds the other end open.
     pub fn finish(self) -> CaptureEnd {
+        self.finish_framed(|_, _| Vec::new())
+    }
+
+    /// As [`Capture::finish`]; what `trailer` makes of the number of bytes of output, and of whether they end in a
+    /// line feed (or there are none), is appended to the log.
+    pub fn finish_framed(self, trailer: impl FnOnce(u64, bool) -> Vec<u8>) -> CaptureEnd {
         drop(self.stop);
-        self.thread.join().unwrap_or_else(|_| CaptureEnd {
-            size: 0,
-            sha256: String::new(),
-            beyond_cap: 0,
-            error: Some(io::Error::other("the capture thread panicked")),
-        })
+        match self.thread.join() {
+            Ok(mut copied) => {
+                let bytes = trailer(copied.size - copied.head, copied.last.is_none_or(|b| b == b'\n'));
+                copied.append(&bytes);
+                copied.end()
+            }
+            Err(_) => CaptureEnd {
+                size: 0,
+                sha256: String::new(),
+                beyond_cap: 0,
+                error: Some(io::Error::other("the capture thread panicked")),
+            },
+        }
     }
 }
 
 fn copy(
     pipe: &OwnedFd,
-    mut log: File,
+    copied: &mut Copied,
     cap: u64,
     stop: &OwnedFd,
     progress: &Progress,
     on_over: impl FnOnce(),
-) -> CaptureEnd {
-    let mut hasher = Sha256::new();
+) {
     let mut buffer = vec![0u8; BUFFER];
-    let (mut size, mut beyond_cap, mut error) = (0u64, 0u64, None);
+    let mut output = 0u64;
     let mut on_over = Some(on_over);
     let mut stopping = false;
     loop {
         match rustix::io::read(pipe, &mut buffer) {
             Ok(0) => break,
             Ok(n) => {
-                let keep = usize::try_from(cap - size).unwrap_or(usize::MAX).min(n);
+                let keep = usize::try_from(cap - output).unwrap_or(usize::MAX).min(n);
                 // After an error of the log the pipe is still drained: a full pipe would stop the backend, and the
                 // run is lost anyway.
-                if error.is_none() && keep > 0 {
-                    match log.write_all(&buffer[..keep]) {
-                        Ok(()) => {
-                            hasher.update(&buffer[..keep]);
-                            size += keep as u64;
-                        }
-                        Err(e) => error = Some(e),
-                    }
+                if keep > 0 {
+                    copied.append(&buffer[..keep]);
+                    copied.last = Some(buffer[keep - 1]);
+                    output += keep as u64;
                 }
-                beyond_cap += (n - keep) as u64;
+                copied.beyond_cap += (n - keep) as u64;
                 progress.last_byte.store(progress.started.elapsed().as_millis() as u64, Ordering::Release);
-                progress.written.store(size, Ordering::Release);
+                progress.written.store(copied.size, Ordering::Release);
                 progress.notify();
                 if n > keep {
                     progress.over.store(true, Ordering::Release);
@@ -212,28 +264,18 @@ fn copy(
                 match poll(&mut fds, None) {
                     Ok(_) | Err(rustix::io::Errno::INTR) => {}
                     Err(e) => {
-                        error.get_or_insert(e.into());
+                        copied.error.get_or_insert(e.into());
                         break;
                     }
                 }
                 stopping = !fds[1].revents().is_empty();
             }
             Err(e) => {
-                error.get_or_insert(e.into());
+                copied.error.get_or_insert(e.into());
                 break;
             }
         }
     }
-    CaptureEnd { size, sha256: hex(&hasher.finalize()), beyond_cap, error }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]
@@ -243,7 +285,7 @@ mod tests {
     fn capture(cap: u64) -> (Capture, OwnedFd, tempfile::NamedTempFile) {
         let (read, write) = output_pipe().unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
-        let capture = Capture::start(read, file.reopen().unwrap(), cap, || {}).unwrap();
+        let capture = Capture::start(read, file.reopen().unwrap(), b"", cap, || {}).unwrap();
         (capture, write, file)
     }
 
@@ -255,7 +297,7 @@ mod tests {
         let end = capture.finish();
         assert_eq!(end.size, data.len() as u64);
         assert_eq!(end.beyond_cap, 0);
-        assert_eq!(end.sha256, hex(&Sha256::digest(&data)));
+        assert_eq!(end.sha256, hex::encode(&Sha256::digest(&data)));
         assert_eq!(std::fs::read(file.path()).unwrap(), data);
     }
 
@@ -268,6 +310,19 @@ mod tests {
         assert_eq!((end.size, end.beyond_cap), (1000, 4000));
         assert!(progress.over_cap());
         assert_eq!(std::fs::metadata(file.path()).unwrap().len(), 1000);
+    }
+
+    #[test]
+    fn a_frame_is_part_of_the_log_and_not_of_the_cap() {
+        let (read, write) = output_pipe().unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let capture = Capture::start(read, file.reopen().unwrap(), b"head\n", 4, || {}).unwrap();
+        File::from(write).write_all(b"output").unwrap();
+        let end = capture.finish_framed(|bytes, newline| format!("|{bytes} {newline}\n").into_bytes());
+        let text = std::fs::read(file.path()).unwrap();
+        assert_eq!(text, b"head\noutp|4 false\n");
+        assert_eq!((end.size, end.beyond_cap), (text.len() as u64, 2));
+        assert_eq!(end.sha256, hex::encode(&Sha256::digest(&text)));
     }
 
     #[test]
@@ -284,7 +339,7 @@ mod tests {
     fn a_log_that_cannot_be_written_is_an_error_and_the_pipe_is_drained() {
         let (read, write) = output_pipe().unwrap();
         let full = File::options().write(true).open("/dev/full").unwrap();
-        let capture = Capture::start(read, full, 1 << 20, || {}).unwrap();
+        let capture = Capture::start(read, full, b"", 1 << 20, || {}).unwrap();
         File::from(write).write_all(&vec![0u8; 2 << 20]).unwrap();
         assert!(capture.finish().error.is_some());
     }

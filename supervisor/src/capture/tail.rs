@@ -110,7 +110,7 @@ mod tests {
     fn lines_of(parts: &[&[u8]]) -> Vec<(u64, u64, usize, bool)> {
         let (read, write) = output_pipe().unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
-        let capture = Capture::start(read, file.reopen().unwrap(), 1 << 30, || {}).unwrap();
+        let capture = Capture::start(read, file.reopen().unwrap(), b"", 1 << 30, || {}).unwrap();
         let tail = LineTail::new(file.reopen().unwrap(), capture.progress());
         let reader = std::thread::spawn(move || {
             let mut seen = Vec::new();

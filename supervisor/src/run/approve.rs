@@ -1,0 +1,333 @@
+//! Answers to requests for approval: by policy, on the controlling terminal, or from an answer log that grows. A
+//! backend and a reviewer never answer: nothing they can write is read here.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use super::progress::Ui;
+use crate::event::hex;
+use crate::profile::Approvals;
+use crate::report::escape;
+use crate::verdict::ApprovalOutcome;
+
+/// The largest answer log that is read.
+const MAX_LOG: u64 = 1 << 20;
+/// Between two looks at the log.
+const POLL: Duration = Duration::from_millis(50);
+/// Requests of one backend that are put to anybody; further ones are denied by policy.
+const MAX_REQUESTS: usize = 100;
+
+/// One request.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Its id.
+    pub id: String,
+    /// What about, for people.
+    pub subject: String,
+    /// SHA-256 of exactly what it is about.
+    pub subject_sha256: String,
+}
+
+impl Request {
+    /// A request about a text.
+    pub fn about(id: &str, subject: &str) -> Self {
+        Self { id: id.to_owned(), subject: subject.to_owned(), subject_sha256: hex::encode(&Sha256::digest(subject)) }
+    }
+}
+
+/// What became of it.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// For the verdict.
+    pub outcome: ApprovalOutcome,
+    /// Who answered; `policy` where nobody was asked or nobody answered.
+    pub by: String,
+    /// What they gave as reason.
+    pub reason: Option<String>,
+}
+
+impl Answer {
+    fn denied(by: &str) -> Self {
+        Self { outcome: ApprovalOutcome::Denied { by: by.to_owned() }, by: by.to_owned(), reason: None }
+    }
+
+    /// Whether it was granted.
+    pub fn granted(&self) -> bool {
+        self.outcome == ApprovalOutcome::Granted
+    }
+}
+
+/// A line of the answer log.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    run_id: String,
+    request_id: String,
+    subject_sha256: String,
+    decision: Decision,
+    by: String,
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Decision {
+    Grant,
+    Deny,
+}
+
+/// An answer log, opened once.
+struct AnswerLog {
+    file: File,
+    used: HashSet<usize>,
+}
+
+/// Why nobody could be asked. Nothing ran.
+#[derive(Debug, thiserror::Error)]
+pub enum ApproveError {
+    /// The answer log.
+    #[error("--approvals {path}: {why}; make an empty regular file outside the work tree before the start, and append answers to it")]
+    Log {
+        /// Which.
+        path: String,
+        /// Why.
+        why: String,
+    },
+    /// The terminal.
+    #[error("--approvals ask: there is no controlling terminal ({0}); use --approvals deny or --approvals FILE")]
+    Terminal(std::io::Error),
+}
+
+enum Way {
+    Deny,
+    Terminal,
+    Log(Mutex<AnswerLog>),
+}
+
+/// Whoever answers in this run.
+pub struct Approver {
+    run_id: String,
+    way: Way,
+    timeout: Duration,
+    ui: Arc<dyn Ui>,
+    asked: Mutex<usize>,
+}
+
+impl Approver {
+    /// Opens what answers come by.
+    ///
+    /// # Errors
+    /// There is no terminal, or no such log.
+    pub fn new(
+        how: &Approvals,
+        tree: &Path,
+        run_id: &str,
+        timeout: Duration,
+        ui: Arc<dyn Ui>,
+    ) -> Result<Self, ApproveError> {
+        let way = match how {
+            Approvals::Deny => Way::Deny,
+            Approvals::Ask => {
+                File::open("/dev/tty").map_err(ApproveError::Terminal)?;
+                Way::Terminal
+            }
+            Approvals::File(path) => Way::Log(Mutex::new(open_log(path, tree)?)),
+        };
+        Ok(Self { run_id: run_id.to_owned(), way, timeout, ui, asked: Mutex::new(0) })
+    }
+
+    /// Waits for an answer, at most as long as answers may take.
+    pub async fn settle(&self, request: &Request) -> Answer {
+        {
+            let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            *asked += 1;
+            if *asked > MAX_REQUESTS {
+                return Answer::denied("policy");
+            }
+        }
+        match &self.way {
+            Way::Deny => Answer::denied("policy"),
+            Way::Terminal => self.on_terminal(request).await,
+            Way::Log(log) => {
+                self.ui.say(&format!(
+                    "approval wanted: {} ({}); answer by appending to the answer log:\n  {}",
+                    escape::terminal(&request.subject),
+                    escape::terminal(&request.id),
+                    self.template(request)
+                ));
+                self.from_log(log, request).await
+            }
+        }
+    }
+
+    fn template(&self, request: &Request) -> String {
+        serde_json::json!({
+            "run_id": self.run_id,
+            "request_id": request.id,
+            "subject_sha256": request.subject_sha256,
+            "decision": "grant",
+            "by": "NAME",
+        })
+        .to_string()
+    }
+
+    async fn from_log(&self, log: &Mutex<AnswerLog>, request: &Request) -> Answer {
+        let until = Instant::now() + self.timeout;
+        loop {
+            if let Some(answer) = self.look(log, request) {
+                return answer;
+            }
+            if Instant::now() >= until {
+                return Answer { outcome: ApprovalOutcome::Expired, by: "policy".into(), reason: None };
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// The first unused line that is about exactly this request. Lines that are no answers count for nothing.
+    fn look(&self, log: &Mutex<AnswerLog>, request: &Request) -> Option<Answer> {
+        let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+        let size = log.file.metadata().ok()?.size().min(MAX_LOG);
+        let mut bytes = vec![0u8; size as usize];
+        log.file.read_exact_at(&mut bytes, 0).ok()?;
+        let complete = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        for (number, line) in bytes[..complete].split(|b| *b == b'\n').enumerate() {
+            let Ok(line) = serde_json::from_slice::<Line>(line) else { continue };
+            let about = line.run_id == self.run_id
+                && line.request_id == request.id
+                && line.subject_sha256 == request.subject_sha256;
+            if !about || log.used.contains(&number) {
+                continue;
+            }
+            log.used.insert(number);
+            let outcome = match line.decision {
+                Decision::Grant => ApprovalOutcome::Granted,
+                Decision::Deny => ApprovalOutcome::Denied { by: line.by.clone() },
+            };
+            return Some(Answer { outcome, by: line.by, reason: line.reason });
+        }
+        None
+    }
+
+    async fn on_terminal(&self, request: &Request) -> Answer {
+        let (send, receive) = tokio::sync::oneshot::channel();
+        let prompt = format!(
+            "\napproval wanted: {}\n  request {}  sha256 {}\ngrant? [y/N] ",
+            escape::terminal(&request.subject),
+            escape::terminal(&request.id),
+            request.subject_sha256
+        );
+        // Left behind where nobody answers: a read of a terminal cannot be called off, and the process ends soon.
+        let spawned = std::thread::Builder::new().name("ask".into()).spawn(move || {
+            let _ = send.send(ask(&prompt));
+        });
+        if spawned.is_err() {
+            return Answer::denied("policy");
+        }
+        let by = format!("uid:{}", rustix::process::getuid().as_raw());
+        match tokio::time::timeout(self.timeout, receive).await {
+            Ok(Ok(Ok(true))) => Answer { outcome: ApprovalOutcome::Granted, by, reason: None },
+            Ok(Ok(Ok(false))) => Answer::denied(&by),
+            Ok(_) => Answer::denied("policy"),
+            Err(_) => Answer { outcome: ApprovalOutcome::Expired, by: "policy".into(), reason: None },
+        }
+    }
+}
+
+fn ask(prompt: &str) -> std::io::Result<bool> {
+    let terminal = File::options().read(true).write(true).open("/dev/tty")?;
+    (&terminal).write_all(prompt.as_bytes())?;
+    let mut line = String::new();
+    BufReader::new((&terminal).take(256)).read_line(&mut line)?;
+    Ok(matches!(line.trim(), "y" | "Y" | "yes"))
+}
+
+fn open_log(path: &Path, tree: &Path) -> Result<AnswerLog, ApproveError> {
+    let failed = |why: String| ApproveError::Log { path: path.display().to_string(), why };
+    let file = File::open(path).map_err(|e| failed(e.to_string()))?;
+    let meta = file.metadata().map_err(|e| failed(e.to_string()))?;
+    if !meta.is_file() {
+        return Err(failed("it is no regular file".into()));
+    }
+    let real = path.canonicalize().map_err(|e| failed(e.to_string()))?;
+    if real.starts_with(tree) {
+        return Err(failed("it is inside the work tree, where a backend's copy could be mistaken for it".into()));
+    }
+    Ok(AnswerLog { file, used: HashSet::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::progress::Silent;
+
+    fn approver(path: &Path, timeout: Duration) -> Approver {
+        let how = Approvals::File(path.to_owned());
+        Approver::new(&how, Path::new("/nonexistent"), "r-1", timeout, Arc::new(Silent)).unwrap()
+    }
+
+    fn line(request: &Request, run: &str, decision: &str) -> String {
+        format!(
+            "{{\"run_id\":\"{run}\",\"request_id\":\"{}\",\"subject_sha256\":\"{}\",\"decision\":\"{decision}\",\"by\":\"ann\"}}\n",
+            request.id, request.subject_sha256
+        )
+    }
+
+    fn settle(approver: &Approver, request: &Request) -> Answer {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(approver.settle(request))
+    }
+
+    #[test]
+    fn an_answer_counts_once_for_its_run_and_subject_only() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let request = Request::about("a1", "delete the database");
+        let other = Request { subject_sha256: "00".into(), ..request.clone() };
+        let text = [
+            "not json\n".to_owned(),
+            line(&request, "r-2", "grant"),
+            line(&other, "r-1", "grant"),
+            line(&request, "r-1", "grant"),
+        ];
+        std::fs::write(file.path(), text.concat()).unwrap();
+        let approver = approver(file.path(), Duration::from_millis(120));
+        let answer = settle(&approver, &request);
+        assert!(answer.granted());
+        assert_eq!(answer.by, "ann");
+        assert_eq!(settle(&approver, &request).outcome, ApprovalOutcome::Expired, "used already");
+    }
+
+    #[test]
+    fn a_line_without_its_end_is_not_yet_an_answer() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let request = Request::about("a1", "x");
+        let text = line(&request, "r-1", "deny");
+        std::fs::write(file.path(), text.trim_end()).unwrap();
+        let approver = approver(file.path(), Duration::from_millis(120));
+        assert_eq!(settle(&approver, &request).outcome, ApprovalOutcome::Expired);
+        std::fs::write(file.path(), text).unwrap();
+        assert_eq!(settle(&approver, &request).outcome, ApprovalOutcome::Denied { by: "ann".into() });
+    }
+
+    #[test]
+    fn a_log_that_is_missing_or_in_the_tree_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = dir.path().canonicalize().unwrap();
+        let error = |path: &Path| match open_log(path, &tree) {
+            Err(e) => e.to_string(),
+            Ok(_) => panic!("taken"),
+        };
+        assert!(error(&tree.join("none")).contains("make an empty regular file"));
+        std::fs::write(tree.join("log"), "").unwrap();
+        assert!(error(&tree.join("log")).contains("inside the work tree"));
+    }
+}

@@ -1,0 +1,59 @@
+//! SIGINT, SIGTERM and SIGHUP as the run sees them: the first asks to end, a second one ends at once.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::exit::StopSignal;
+
+/// The signals that end a run from outside.
+pub struct Interrupt {
+    int: Signal,
+    term: Signal,
+    hup: Signal,
+    first: Option<StopSignal>,
+}
+
+impl Interrupt {
+    /// Takes the signals over from now on.
+    ///
+    /// # Errors
+    /// No handler could be installed.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            int: signal(SignalKind::interrupt())?,
+            term: signal(SignalKind::terminate())?,
+            hup: signal(SignalKind::hangup())?,
+            first: None,
+        })
+    }
+
+    /// The first signal that came.
+    pub fn first(&self) -> Option<StopSignal> {
+        self.first
+    }
+
+    /// Waits for the next one. Cancel safe.
+    pub async fn next(&mut self) -> StopSignal {
+        let got = tokio::select! {
+            _ = self.int.recv() => StopSignal::Int,
+            _ = self.term.recv() => StopSignal::Term,
+            _ = self.hup.recv() => StopSignal::Term,
+        };
+        *self.first.get_or_insert(got)
+    }
+
+    /// Whether one has come by now: to be asked between the steps that do not wait.
+    pub async fn check(&mut self) -> Option<StopSignal> {
+        if self.first.is_none() {
+            // The yield lets the runtime look at its signal pipe.
+            tokio::task::yield_now().await;
+            tokio::select! {
+                biased;
+                _ = self.next() => {}
+                () = std::future::ready(()) => {}
+            }
+        }
+        self.first
+    }
+}

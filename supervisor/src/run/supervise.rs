@@ -1,0 +1,184 @@
+//! Watching one sandbox from its start to the death of its last process: wall and idle time, caps, signals, requests
+//! for approval. It decides when to stop; what that means for the run is decided elsewhere.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proctor_sandbox::error::LaunchError;
+use proctor_sandbox::running::{Ended, Running};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant as TokioInstant, sleep_until};
+
+use super::interrupt::Interrupt;
+use super::memory;
+use super::progress::Ui;
+use crate::capture::Progress;
+use crate::exit::StopSignal;
+
+/// Between two looks at what can only be polled: idle time, memory.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Times for one sandbox.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// From start to end.
+    pub wall: Duration,
+    /// Without a byte of output; `None` is no limit.
+    pub idle: Option<Duration>,
+    /// Between SIGTERM and SIGKILL.
+    pub grace: Duration,
+}
+
+/// Why a sandbox was stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// The wall time ran out.
+    Wall,
+    /// The idle time ran out.
+    Idle,
+    /// It wrote more than a log may hold.
+    OverCap(String),
+    /// Its processes together were larger than the limit, in bytes, as the watcher saw it.
+    Memory(u64),
+    /// The run was interrupted.
+    Interrupted(StopSignal),
+}
+
+/// How it went.
+#[derive(Debug)]
+pub struct Finish {
+    /// How the main process ended.
+    pub ended: Ended,
+    /// Why it was stopped, where it was.
+    pub stop: Option<Stop>,
+    /// From start to the death of the last process.
+    pub took: Duration,
+}
+
+/// A request by the backend.
+#[derive(Debug)]
+pub struct Ask {
+    /// Its id.
+    pub id: String,
+    /// What about.
+    pub subject: String,
+}
+
+/// Settles requests while the backend waits.
+pub trait Settle {
+    /// Answers one request; what comes back is written to the backend.
+    fn settle<'a>(&'a self, ask: Ask) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
+}
+
+/// What is watched.
+pub struct Watched<'a> {
+    /// The sandbox.
+    pub running: Arc<Running>,
+    /// Its captures.
+    pub progress: Vec<Arc<Progress>>,
+    /// Names of logs that are over their cap.
+    pub over: mpsc::UnboundedReceiver<String>,
+    /// Requests for approval, and who settles them.
+    pub asks: Option<(mpsc::UnboundedReceiver<Ask>, &'a dyn Settle)>,
+    /// Bytes of memory to watch where nothing enforces them.
+    pub memory: Option<u64>,
+}
+
+/// Waits for the end, stopping it where a limit says so.
+///
+/// # Errors
+/// The end cannot be waited for; every process is dead all the same.
+pub async fn supervise(
+    mut watched: Watched<'_>,
+    times: Times,
+    interrupt: &mut Interrupt,
+    ui: &dyn Ui,
+) -> Result<Finish, LaunchError> {
+    let started = Instant::now();
+    let (send, mut ended) = oneshot::channel();
+    let waiter = Arc::clone(&watched.running);
+    std::thread::Builder::new()
+        .name("wait".into())
+        .spawn(move || {
+            let _ = send.send(waiter.wait());
+        })
+        .map_err(|e| LaunchError::Launcher(format!("no thread to wait with: {e}")))?;
+
+    let wall = TokioInstant::from_std(started + times.wall);
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut stop: Option<Stop> = None;
+    let mut kill_at: Option<TokioInstant> = None;
+    let mut waiting: VecDeque<Ask> = VecDeque::new();
+    let mut settling: Option<Pin<Box<dyn Future<Output = ()> + '_>>> = None;
+    // Time that the backend spent waiting for an answer is no idle time.
+    let mut last_answer = started;
+    let (mut asks, settler) = match watched.asks.take() {
+        Some((asks, settler)) => (Some(asks), Some(settler)),
+        None => (None, None),
+    };
+    loop {
+        if settling.is_none()
+            && let (Some(ask), Some(settler)) = (waiting.pop_front(), settler)
+        {
+            settling = Some(settler.settle(ask));
+        }
+        let mut request = None;
+        tokio::select! {
+            biased;
+            end = &mut ended => {
+                let ended = end.map_err(|_| LaunchError::Launcher("the waiting thread is gone".into()))??;
+                return Ok(Finish { ended, stop, took: started.elapsed() });
+            }
+            signal = interrupt.next() => {
+                if kill_at.is_some() && matches!(stop, Some(Stop::Interrupted(_))) {
+                    watched.running.kill();
+                } else {
+                    request = Some(Stop::Interrupted(signal));
+                }
+            }
+            Some(name) = watched.over.recv() => request = Some(Stop::OverCap(name)),
+            () = sleep_until(wall), if stop.is_none() => request = Some(Stop::Wall),
+            () = sleep_until(kill_at.unwrap_or(wall)), if kill_at.is_some() => {
+                watched.running.kill();
+                kill_at = None;
+            }
+            () = async { if let Some(s) = settling.as_mut() { s.await } }, if settling.is_some() => {
+                settling = None;
+                last_answer = Instant::now();
+            }
+            Some(ask) = async { match asks.as_mut() { Some(a) => a.recv().await, None => None } }, if asks.is_some() => {
+                waiting.push_back(ask);
+            }
+            _ = tick.tick() => {
+                ui.bytes(watched.progress.iter().map(|p| p.written()).sum());
+                let quiet_since = watched.progress.iter().map(|p| p.last_byte()).max().unwrap_or(started).max(last_answer);
+                let is_idle = times.idle.is_some_and(|idle| quiet_since.elapsed() >= idle);
+                if stop.is_none() && settling.is_none() && is_idle {
+                    request = Some(Stop::Idle);
+                }
+                if let (None, Some(limit)) = (&stop, watched.memory)
+                    && memory::resident(&watched.running) > limit
+                {
+                    request = Some(Stop::Memory(limit));
+                }
+            }
+        }
+        if let (Some(why), None) = (request, &stop) {
+            // What floods or eats memory gets no grace: it would go on meanwhile.
+            if matches!(why, Stop::OverCap(_) | Stop::Memory(_)) || times.grace.is_zero() {
+                watched.running.kill();
+            } else {
+                watched.running.signal_all(TERM);
+                kill_at = Some(TokioInstant::now() + times.grace);
+            }
+            stop = Some(why);
+        }
+    }
+}
+
+/// SIGTERM.
+const TERM: i32 = 15;
