@@ -486,3 +486,15 @@ pub fn same_content(root: BorrowedFd<'_>, path: &[u8], data: &[u8]) -> bool {
     .is_ok()
         && found == data
 }
+
+/// Opens the directory `name` beneath `root`; `None` where there is none.
+pub fn open_below(root: BorrowedFd<'_>, name: &std::ffi::CStr) -> Result<Option<OwnedFd>, LayerError> {
+    match rustix::fs::statat(root, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => Ok(None),
+        Err(e) => Err(io(name.to_bytes(), "fstatat", e)),
+        Ok(stat) if stat.st_mode & 0o170000 == 0o040000 => {
+            open_dir(root, name.into(), name.to_bytes()).map(Some)
+        }
+        Ok(_) => Ok(None),
+    }
+}

@@ -7,6 +7,7 @@
 pub mod classify;
 pub mod convert;
 pub mod dotgit;
+pub mod gitview;
 pub mod globs;
 pub mod ignore;
 pub mod index;
@@ -14,6 +15,8 @@ pub mod layer;
 pub mod patch;
 pub mod refs;
 pub mod repo;
+pub mod seeds;
+pub mod survey;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -58,7 +58,7 @@ pub(crate) fn read_head(git_dir: &Path, common_dir: &Path, hash: gix_hash::Kind)
 }
 
 /// Refs that each linked work tree has for itself (git-worktree(1)).
-fn is_per_worktree(name: &[u8]) -> bool {
+pub(crate) fn is_per_worktree(name: &[u8]) -> bool {
     !name.starts_with(b"refs/")
         || name.starts_with(b"refs/bisect/")
         || name.starts_with(b"refs/worktree/")

@@ -125,7 +125,7 @@ pub struct Repo {
     base_commit: ObjectId,
     base_tree: ObjectId,
     settings: Settings,
-    config: gix_config::File,
+    config: Vec<u8>,
 }
 
 impl std::fmt::Debug for Repo {
@@ -292,8 +292,8 @@ impl Repo {
     }
 
     /// The repository's own configuration, read once as data.
-    pub(crate) fn config(&self) -> &gix_config::File {
-        &self.config
+    pub(crate) fn config(&self) -> Result<gix_config::File, RepoError> {
+        config::parse(&self.common_dir.join("config"), &self.config)
     }
 
     /// A reader of objects; cheap, one for each thread.

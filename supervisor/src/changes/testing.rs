@@ -188,3 +188,42 @@ pub(crate) fn git_in(dir: &Path, args: &[&str]) -> String {
     );
     String::from_utf8_lossy(&out.stdout).into_owned()
 }
+
+/// Carries a seed out on a directory, as the sandbox's child does, reading the format that `Seed` documents.
+pub(crate) fn play(seed: &proctor_sandbox::seed::Seed, root: &Path) {
+    let mut rest = seed.as_bytes();
+    while !rest.is_empty() {
+        let kind = rest[0];
+        let mode = u32::from_le_bytes(rest[1..5].try_into().unwrap());
+        let path_len = u32::from_le_bytes(rest[5..9].try_into().unwrap()) as usize;
+        let data_len = u64::from_le_bytes(rest[9..17].try_into().unwrap()) as usize;
+        let path = &rest[17..17 + path_len];
+        let data = &rest[18 + path_len..18 + path_len + data_len];
+        rest = &rest[19 + path_len + data_len..];
+        let full = root.join(bytes_path(path));
+        let perm = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        let parent = || std::fs::create_dir_all(full.parent().unwrap()).unwrap();
+        match kind {
+            1 | 6 => {
+                std::fs::create_dir_all(&full).unwrap();
+                std::fs::set_permissions(&full, perm).unwrap();
+            }
+            2 => {
+                parent();
+                let _ = std::fs::remove_file(&full);
+                std::fs::write(&full, data).unwrap();
+                std::fs::set_permissions(&full, perm).unwrap();
+            }
+            3 => {
+                parent();
+                let _ = std::fs::remove_file(&full);
+                std::os::unix::fs::symlink(bytes_path(data), &full).unwrap();
+            }
+            4 => std::fs::remove_file(&full).unwrap(),
+            5 => {
+                let _ = std::fs::remove_dir(&full);
+            }
+            other => panic!("kind {other}"),
+        }
+    }
+}

@@ -14,7 +14,7 @@ pub(super) fn read(
     root: &Path,
     git_dir: &Path,
     common_dir: &Path,
-) -> Result<(gix_config::File, gix_hash::Kind, Settings), RepoError> {
+) -> Result<(Vec<u8>, gix_hash::Kind, Settings), RepoError> {
     let path = common_dir.join("config");
     let mut text = read_capped(&path)?;
     let mut config = parse(&path, &text)?;
@@ -64,7 +64,7 @@ pub(super) fn read(
         sparse_checkout: flag("sparseCheckout", false)?,
         partial_clone: partial,
     };
-    Ok((config, hash, settings))
+    Ok((text, hash, settings))
 }
 
 fn extensions(path: &Path, config: &gix_config::File) -> Result<(gix_hash::Kind, bool), RepoError> {
@@ -162,7 +162,7 @@ fn read_capped(path: &Path) -> Result<Vec<u8>, RepoError> {
     std::fs::read(path).map_err(|e| RepoError::unreadable(path, e))
 }
 
-fn parse(path: &Path, text: &[u8]) -> Result<gix_config::File, RepoError> {
+pub(super) fn parse(path: &Path, text: &[u8]) -> Result<gix_config::File, RepoError> {
     let meta = gix_config::file::Metadata::from(gix_config::Source::Local);
     gix_config::File::from_bytes_no_includes(text, meta, Default::default())
         .map_err(|e| RepoError::malformed(path, e.to_string()))

@@ -1,0 +1,309 @@
+use super::*;
+use crate::changes::testing::{Fixture, git_in, globs};
+
+fn look(f: &Fixture) -> Survey {
+    survey(&f.repo(), &globs(&[".env*", "secrets/"])).unwrap()
+}
+
+fn dirty(s: &Survey) -> Vec<String> {
+    s.dirty
+        .iter()
+        .map(|d| format!("{}: {}", show(&d.path), d.reason.as_str()))
+        .collect()
+}
+
+fn base() -> Fixture {
+    let f = Fixture::new();
+    for name in ["a", "a.b", "a0", "d/x", "d/e/y", "d.txt", "d0/z", "z"] {
+        f.write(name, name);
+    }
+    f.write(".gitignore", "ignored/\n*.o\n");
+    f.write("d/.gitignore", "!keep.o\nlocal\n");
+    std::os::unix::fs::symlink("a", f.root().join("link")).unwrap();
+    f.commit();
+    f
+}
+
+#[test]
+fn a_fresh_checkout_is_clean() {
+    let f = base();
+    f.write("ignored/deep/file", "x");
+    f.write("d/local", "x");
+    f.write("x.o", "x");
+    let s = look(&f);
+    assert!(s.is_clean(), "{:?}", dirty(&s));
+    // And with stat data that spares reading.
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    f.git(&["update-index", "--refresh"]);
+    assert!(s.same_as(&look(&f)));
+}
+
+#[test]
+fn every_kind_of_dirt_is_named() {
+    let f = base();
+    f.write("a", "b");
+    std::fs::remove_file(f.root().join("a.b")).unwrap();
+    std::fs::remove_dir_all(f.root().join("d0")).unwrap();
+    f.write("d0", "a file now");
+    std::fs::remove_file(f.root().join("z")).unwrap();
+    f.write("z/inner", "a directory now");
+    std::fs::set_permissions(
+        f.root().join("d.txt"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    std::fs::remove_file(f.root().join("link")).unwrap();
+    f.write("link", "a");
+    f.write("d/e/new", "untracked");
+    f.write("d/keep.o", "not ignored here");
+    f.write("staged", "x");
+    f.git(&["add", "staged"]);
+    f.write("intent", "x");
+    f.git(&["add", "-N", "intent"]);
+    f.git(&["update-index", "--assume-unchanged", "a0"]);
+    f.git(&["update-index", "--skip-worktree", "d/x"]);
+    assert_eq!(
+        dirty(&look(&f)),
+        [
+            "a: modified",
+            "a.b: deleted",
+            "a0: marked assume-unchanged",
+            "d.txt: mode changed",
+            "d/e/new: untracked",
+            "d/keep.o: untracked",
+            "d/x: marked skip-worktree outside a sparse checkout",
+            "d0: untracked",
+            "d0/z: deleted",
+            "intent: modified",
+            "intent: intent to add",
+            "link: type changed",
+            "staged: staged",
+            "z: deleted",
+            "z/inner: untracked",
+        ]
+    );
+}
+
+#[test]
+fn an_edit_within_the_same_instant_is_seen() {
+    for _ in 0..20 {
+        let f = Fixture::new();
+        f.write("racy", "one");
+        f.commit();
+        f.write("racy", "two");
+        assert_eq!(dirty(&look(&f)), ["racy: modified"]);
+    }
+}
+
+#[test]
+fn only_the_base_commits_ignore_files_count() {
+    let f = base();
+    f.write("d/e/.gitignore", "*\n");
+    f.write("d/e/hidden-by-itself", "x");
+    std::fs::write(f.root().join(".git/info/exclude"), "excluded\n").unwrap();
+    f.write("excluded", "x");
+    assert_eq!(
+        dirty(&look(&f)),
+        [
+            "d/e/.gitignore: untracked",
+            "d/e/hidden-by-itself: untracked",
+            "excluded: untracked"
+        ]
+    );
+}
+
+#[test]
+fn conflicts_are_unmerged() {
+    let f = base();
+    f.git(&["checkout", "-q", "-b", "other"]);
+    f.write("a", "other");
+    f.commit();
+    f.git(&["checkout", "-q", "main"]);
+    f.write("a", "main");
+    f.commit();
+    let out = std::process::Command::new("git")
+        .current_dir(f.root())
+        .args([
+            "-c",
+            "user.name=x",
+            "-c",
+            "user.email=x@x",
+            "merge",
+            "-q",
+            "other",
+        ])
+        .output()
+        .unwrap();
+    assert!(!out.status.success());
+    assert_eq!(dirty(&look(&f)), ["a: unmerged"]);
+}
+
+#[test]
+fn hidden_paths_are_found_wherever_they_are() {
+    let f = base();
+    f.write(".env", "tracked");
+    f.commit();
+    f.write("ignored/pkg/.env.local", "x");
+    f.write("ignored/secrets/.env", "within");
+    let s = look(&f);
+    let hidden: Vec<_> = s
+        .hidden
+        .iter()
+        .map(|h| (show(&h.path), h.is_dir, h.tracked))
+        .collect();
+    assert_eq!(
+        hidden,
+        [
+            (".env".to_owned(), false, true),
+            ("ignored/pkg/.env.local".to_owned(), false, false),
+            ("ignored/secrets".to_owned(), true, false)
+        ]
+    );
+    assert!(s.is_clean(), "{:?}", dirty(&s));
+}
+
+#[test]
+fn line_ends_and_filters_are_compared_as_git_stores_them() {
+    let f = Fixture::new();
+    f.write(
+        ".gitattributes",
+        "*.txt text eol=crlf\n*.enc filter=crypt\n*.big filter=lfs -text\n",
+    );
+    f.write("a.txt", "x\r\ny\r\n");
+    f.write("b.enc", "same");
+    f.write("c.big", crate::changes::convert::lfs_pointer(b"content"));
+    f.commit();
+    f.write("c.big", "content");
+    f.write("a.txt", "x\ny\n");
+    assert!(look(&f).is_clean(), "{:?}", dirty(&look(&f)));
+    f.write("c.big", "other content");
+    assert_eq!(dirty(&look(&f)), ["c.big: modified"]);
+    f.write("b.enc", "else");
+    let error = survey(&f.repo(), &globs(&[])).unwrap_err();
+    assert!(matches!(error, SurveyError::Refused { .. }));
+    assert!(
+        error
+            .to_string()
+            .starts_with("b.enc: its `filter=crypt` attribute names a program"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_moved_since_is_listed() {
+    let f = base();
+    let before = look(&f);
+    f.git(&["tag", "v1"]);
+    f.write("a", "other");
+    f.git(&["add", "a"]);
+    f.write("new", "x");
+    let after = look(&f);
+    assert!(!after.same_as(&before));
+    assert_eq!(
+        after.differences(&before),
+        [
+            "the reference refs/tags/v1 is new",
+            "the index's content changed",
+            "a: staged",
+            "new: untracked"
+        ]
+    );
+    f.git(&["commit", "-q", "-m", "x"]);
+    f.git(&["checkout", "-q", "--detach"]);
+    let later = look(&f).differences(&after);
+    assert!(
+        later[0].starts_with("HEAD was `ref: refs/heads/main` and is `"),
+        "{later:?}"
+    );
+    assert_eq!(later[1], "the reference refs/heads/main moved");
+    f.git(&["pack-refs", "--all"]);
+    let packed = look(&f);
+    assert!(packed.differences(&look(&f)).is_empty());
+}
+
+#[test]
+fn a_sparse_checkout_is_clean() {
+    let f = base();
+    f.git(&["sparse-checkout", "set", "--no-cone", "/a", "/.gitignore"]);
+    assert!(!f.root().join("d/x").exists());
+    assert!(look(&f).is_clean(), "{:?}", dirty(&look(&f)));
+    f.git(&["sparse-checkout", "set", "--cone", "--sparse-index", "d/e"]);
+    let error = survey(&f.repo(), &globs(&[])).unwrap_err().to_string();
+    assert!(
+        error.ends_with(
+            "a sparse index is not supported; run `git sparse-checkout reapply --no-sparse-index` first"
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_split_index_is_refused() {
+    let f = base();
+    f.git(&["update-index", "--split-index"]);
+    let error = survey(&f.repo(), &globs(&[])).unwrap_err().to_string();
+    assert!(
+        error.ends_with("a split index is not supported; run `git update-index --no-split-index` first"),
+        "{error}"
+    );
+}
+
+#[test]
+fn submodules_and_nested_repositories() {
+    let f = base();
+    let other = Fixture::new();
+    other.write("s", "1");
+    other.commit();
+    f.git(&["submodule", "add", "-q", other.root().to_str().unwrap(), "sub"]);
+    f.commit();
+    let s = look(&f);
+    assert!(s.is_clean(), "{:?}", dirty(&s));
+    assert_eq!(s.submodules, [b"sub".to_vec()]);
+    std::fs::write(f.root().join("sub/s"), "2").unwrap();
+    std::fs::write(f.root().join("sub/.env"), "hidden").unwrap();
+    let s = look(&f);
+    assert_eq!(dirty(&s), ["sub/.env: untracked", "sub/s: modified"]);
+    assert_eq!(s.hidden[0].path, b"sub/.env");
+    git_in(
+        &f.root().join("sub"),
+        &["-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qam", "x"],
+    );
+    assert_eq!(
+        dirty(&look(&f)),
+        ["sub: a submodule at another commit", "sub/.env: untracked"]
+    );
+    f.git(&["submodule", "deinit", "-f", "-q", "sub"]);
+    assert!(look(&f).is_clean());
+    f.git(&["init", "-q", "inner"]);
+    assert_eq!(
+        dirty(&look(&f)),
+        ["inner: a repository of its own, not a submodule"]
+    );
+    let wt = f.path("wt");
+    f.git(&["worktree", "add", "-q", wt.to_str().unwrap()]);
+    let linked = Repo::open(&wt).unwrap();
+    assert!(survey(&linked, &globs(&[])).unwrap().is_clean());
+    assert_eq!(
+        linked.common_dir(),
+        std::fs::canonicalize(f.root().join(".git")).unwrap()
+    );
+}
+
+/// Timing, for people: `PROCTOR_BENCH_REPO=DIR cargo test --lib bench_survey -- --ignored --nocapture`.
+#[test]
+#[ignore = "needs a large repository named by the environment"]
+fn bench_survey() {
+    let dir = std::env::var_os("PROCTOR_BENCH_REPO").unwrap();
+    for _ in 0..5 {
+        let start = std::time::Instant::now();
+        let repo = Repo::open(std::path::Path::new(&dir)).unwrap();
+        let s = survey(&repo, &globs(&[".env*"])).unwrap();
+        assert!(
+            s.is_clean() && start.elapsed().as_millis() > 0,
+            "{} dirty; {:?}",
+            s.dirty_count,
+            start.elapsed()
+        );
+        tracing::info!(elapsed = ?start.elapsed(), "survey");
+    }
+}
