@@ -377,7 +377,7 @@ fn fingerprint(repo: &Repo, index: &Index) -> Result<Fingerprint, SurveyError> {
     for entry in index.state.entries() {
         let path = entry.path(&index.state);
         digest.update((path.len() as u64).to_le_bytes());
-        digest.update(&path[..]);
+        digest.update(path);
         digest.update(entry.mode.bits().to_le_bytes());
         digest.update((entry.flags & kept).bits().to_le_bytes());
         digest.update(entry.id.as_slice());

@@ -56,11 +56,17 @@ pub struct Entry {
 /// The new state of one path: mode and object, or `None` where it is removed.
 pub type Edit = Option<(u32, ObjectId)>;
 
+/// The entries of a directory, or that there is none.
+type Dir = Option<Rc<Vec<Entry>>>;
+
+/// Edits of one name in a directory: of itself, and of what is beneath.
+type Group<'a> = (Option<Edit>, Vec<(&'a [u8], Edit)>);
+
 /// A tree of the object database, read as it is asked for.
 pub struct TreeView {
     odb: Odb,
     root: ObjectId,
-    dirs: RefCell<HashMap<Vec<u8>, Option<Rc<Vec<Entry>>>>>,
+    dirs: RefCell<HashMap<Vec<u8>, Dir>>,
 }
 
 impl TreeView {
@@ -79,7 +85,7 @@ impl TreeView {
     }
 
     /// The entries of the directory `path` (empty for the top), sorted by name bytes; `None` where it is none.
-    pub fn dir(&self, path: &[u8]) -> Result<Option<Rc<Vec<Entry>>>, RepoError> {
+    pub fn dir(&self, path: &[u8]) -> Result<Dir, RepoError> {
         if let Some(known) = self.dirs.borrow().get(path) {
             return Ok(known.clone());
         }
@@ -199,7 +205,7 @@ impl TreeView {
             self.check_round_trip(dir, &entries)?;
         }
         // Paths sort by bytes, so `a`, `a.b` and `a/c` may stand apart: group by name.
-        let mut groups: BTreeMap<&[u8], (Option<Edit>, Vec<(&[u8], Edit)>)> = BTreeMap::new();
+        let mut groups: BTreeMap<&[u8], Group<'_>> = BTreeMap::new();
         for (path, edit) in edits {
             let rest = &path[at..];
             match rest.iter().position(|b| *b == b'/') {

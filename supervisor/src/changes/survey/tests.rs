@@ -293,17 +293,14 @@ fn submodules_and_nested_repositories() {
 #[test]
 #[ignore = "needs a large repository named by the environment"]
 fn bench_survey() {
+    use std::io::Write;
     let dir = std::env::var_os("PROCTOR_BENCH_REPO").unwrap();
     for _ in 0..5 {
         let start = std::time::Instant::now();
         let repo = Repo::open(std::path::Path::new(&dir)).unwrap();
         let s = survey(&repo, &globs(&[".env*"])).unwrap();
-        assert!(
-            s.is_clean() && start.elapsed().as_millis() > 0,
-            "{} dirty; {:?}",
-            s.dirty_count,
-            start.elapsed()
-        );
-        tracing::info!(elapsed = ?start.elapsed(), "survey");
+        let took = start.elapsed();
+        assert!(s.is_clean(), "{} dirty", s.dirty_count);
+        writeln!(std::io::stderr(), "survey: {took:?}").unwrap();
     }
 }

@@ -184,10 +184,7 @@ impl Worker<'_> {
         for name in &listed {
             let bytes = &names[name.range.clone()];
             // What the index has before this name is not there.
-            loop {
-                let Some(entry) = entries.get(at).filter(|_| at < end) else {
-                    break;
-                };
+            while let Some(entry) = entries.get(at).filter(|_| at < end) {
                 let path: &[u8] = entry.path(&self.shared.index.state);
                 if !before(&path[skip..], bytes, name.slash) {
                     break;
