@@ -7,6 +7,9 @@ mod descriptor;
 mod dir;
 mod freshness;
 pub mod payload;
+pub mod secrets;
+pub mod testlog;
+pub mod trace;
 
 pub use artifact::{Artifact, ArtifactError, Step};
 pub use descriptor::{Annotations, Digest, ResourceDescriptor, is_plain_name};

@@ -4,6 +4,8 @@
 //! durations milliseconds, sizes bytes, digests lower-case hex SHA-256, unless a field says otherwise.
 
 pub mod escape;
+pub mod markdown;
+pub mod terminal;
 
 use std::collections::BTreeMap;
 

@@ -1,0 +1,339 @@
+//! `trace.jsonl`: OpenTelemetry spans as OTLP/JSON, one `TracesData` a line.
+//!
+//! Encoding by the OTLP specification's JSON mapping (opentelemetry-proto, "JSON Protobuf Encoding"): trace and span
+//! ids are hex, not base64; 64-bit numbers are strings; enums are integers; field names are lowerCamelCase.
+
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+use crate::event::hex;
+
+const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.37.0";
+
+/// A trace's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TraceId([u8; 16]);
+
+/// A span's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SpanId([u8; 8]);
+
+fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)?;
+    // All zeros would mean "none" to a reader.
+    bytes[N - 1] |= 1;
+    Ok(bytes)
+}
+
+impl TraceId {
+    /// A new one.
+    ///
+    /// # Errors
+    /// The kernel gives no random bytes.
+    pub fn new() -> Result<Self, getrandom::Error> {
+        random().map(Self)
+    }
+}
+
+impl SpanId {
+    /// A new one.
+    ///
+    /// # Errors
+    /// The kernel gives no random bytes.
+    pub fn new() -> Result<Self, getrandom::Error> {
+        random().map(Self)
+    }
+}
+
+/// The value of an attribute.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Attribute {
+    /// Text.
+    Text(String),
+    /// A whole number.
+    Int(i64),
+    /// A number; one that is not finite is written as text, as the mapping asks.
+    Double(f64),
+    /// Yes or no.
+    Bool(bool),
+    /// Several texts.
+    Texts(Vec<String>),
+}
+
+impl Attribute {
+    fn json(&self) -> Value {
+        match self {
+            Self::Text(text) => json!({ "stringValue": text }),
+            Self::Int(number) => json!({ "intValue": number.to_string() }),
+            Self::Double(number) if number.is_finite() => json!({ "doubleValue": number }),
+            Self::Double(number) => {
+                let name = if number.is_nan() {
+                    "NaN"
+                } else if *number > 0.0 {
+                    "Infinity"
+                } else {
+                    "-Infinity"
+                };
+                json!({ "doubleValue": name })
+            }
+            Self::Bool(yes) => json!({ "boolValue": yes }),
+            Self::Texts(texts) => {
+                let values: Vec<Value> = texts.iter().map(|text| json!({ "stringValue": text })).collect();
+                json!({ "arrayValue": { "values": values } })
+            }
+        }
+    }
+}
+
+impl From<&str> for Attribute {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<i64> for Attribute {
+    fn from(number: i64) -> Self {
+        Self::Int(number)
+    }
+}
+
+impl From<bool> for Attribute {
+    fn from(yes: bool) -> Self {
+        Self::Bool(yes)
+    }
+}
+
+/// Attributes in the order they are given.
+pub type Attributes = Vec<(String, Attribute)>;
+
+fn attributes(list: &[(String, Attribute)]) -> Value {
+    list.iter()
+        .map(|(key, value)| json!({ "key": key, "value": value.json() }))
+        .collect()
+}
+
+/// How much of one kind of thing the trace holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Completeness {
+    /// Each one that happened.
+    Complete,
+    /// Some; one may be missing.
+    Advisory,
+    /// None was looked for.
+    Absent,
+}
+
+impl Completeness {
+    /// The name in the trace.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Advisory => "advisory",
+            Self::Absent => "absent",
+        }
+    }
+}
+
+/// The kinds that a trace speaks of (SPEC, section 5).
+pub const KINDS: [&str; 8] = [
+    "phases",
+    "programs",
+    "tool_calls",
+    "provider_requests",
+    "denials",
+    "connections",
+    "limits",
+    "usage",
+];
+
+/// How a span ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SpanStatus {
+    /// Not said.
+    Unset,
+    /// Well.
+    Ok,
+    /// Not well, with a reason.
+    Error(String),
+}
+
+/// Something with a beginning and an end. Times are nanoseconds since 1970.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Span {
+    /// Its id.
+    pub id: SpanId,
+    /// What encloses it.
+    pub parent: Option<SpanId>,
+    /// A name of few words, the same for every run.
+    pub name: String,
+    /// Start.
+    pub start_ns: u64,
+    /// End, not before the start.
+    pub end_ns: u64,
+    /// Particulars.
+    pub attributes: Attributes,
+    /// How it ended.
+    pub status: SpanStatus,
+}
+
+/// Writes the spans of one run.
+#[derive(Debug)]
+pub struct TraceWriter<W: Write> {
+    out: W,
+    trace: TraceId,
+    resource: Value,
+}
+
+impl<W: Write> TraceWriter<W> {
+    /// A trace of this run. `completeness` says for each kind how much of it the trace holds; a kind of [`KINDS`]
+    /// that is not named is absent.
+    pub fn new(out: W, trace: TraceId, run_id: &str, completeness: &[(&str, Completeness)]) -> Self {
+        let mut list: Attributes = vec![
+            ("service.name".to_owned(), Attribute::from("proctor")),
+            (
+                "service.version".to_owned(),
+                Attribute::from(env!("CARGO_PKG_VERSION")),
+            ),
+            ("proctor.run_id".to_owned(), Attribute::from(run_id)),
+        ];
+        for kind in KINDS {
+            let known = completeness.iter().find(|(name, _)| *name == kind);
+            let value = known.map_or(Completeness::Absent, |(_, completeness)| *completeness);
+            list.push((
+                format!("proctor.completeness.{kind}"),
+                Attribute::from(value.as_str()),
+            ));
+        }
+        Self {
+            out,
+            trace,
+            resource: json!({ "attributes": attributes(&list) }),
+        }
+    }
+
+    /// Appends spans as one line.
+    ///
+    /// # Errors
+    /// The write error.
+    pub fn write(&mut self, spans: &[Span]) -> io::Result<()> {
+        if spans.is_empty() {
+            return Ok(());
+        }
+        let spans: Vec<Value> = spans.iter().map(|span| self.span(span)).collect();
+        let line = json!({
+            "resourceSpans": [{
+                "resource": self.resource,
+                "scopeSpans": [{
+                    "scope": { "name": "proctor", "version": env!("CARGO_PKG_VERSION") },
+                    "spans": spans,
+                    "schemaUrl": SCHEMA_URL,
+                }],
+                "schemaUrl": SCHEMA_URL,
+            }],
+        });
+        let mut bytes = serde_json::to_vec(&line)?;
+        bytes.push(b'\n');
+        self.out.write_all(&bytes)
+    }
+
+    /// Gives the artifact back.
+    pub fn into_inner(self) -> W {
+        self.out
+    }
+
+    fn span(&self, span: &Span) -> Value {
+        let mut json = json!({
+            "traceId": hex::encode(&self.trace.0),
+            "spanId": hex::encode(&span.id.0),
+            "name": span.name,
+            "kind": 1,
+            "startTimeUnixNano": span.start_ns.to_string(),
+            "endTimeUnixNano": span.end_ns.max(span.start_ns).to_string(),
+            "attributes": attributes(&span.attributes),
+            "status": match &span.status {
+                SpanStatus::Unset => json!({}),
+                SpanStatus::Ok => json!({ "code": 1 }),
+                SpanStatus::Error(why) => json!({ "code": 2, "message": why }),
+            },
+        });
+        if let Some(parent) = span.parent {
+            json["parentSpanId"] = Value::from(hex::encode(&parent.0));
+        }
+        json
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_traces_data_in_the_json_mapping() {
+        let (trace, root, child) = (TraceId([0xab; 16]), SpanId([1; 8]), SpanId([2; 8]));
+        let mut writer = TraceWriter::new(Vec::new(), trace, "r-1", &[("phases", Completeness::Complete)]);
+        let span = |id, parent, status| Span {
+            id,
+            parent,
+            name: "run".into(),
+            start_ns: 1_780_315_200_000_000_000,
+            end_ns: 5,
+            attributes: vec![
+                ("n".into(), Attribute::Int(i64::MAX)),
+                ("d".into(), Attribute::Double(f64::NAN)),
+                ("l".into(), Attribute::Texts(vec!["a".into()])),
+                ("b".into(), Attribute::Bool(true)),
+            ],
+            status,
+        };
+        writer.write(&[span(root, None, SpanStatus::Ok)]).unwrap();
+        writer.write(&[]).unwrap();
+        writer
+            .write(&[span(child, Some(root), SpanStatus::Error("x".into()))])
+            .unwrap();
+        let text = String::from_utf8(writer.into_inner()).unwrap();
+        let lines: Vec<Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(lines.len(), 2);
+        let first = &lines[0]["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
+        assert_eq!(
+            *first,
+            json!({
+                "traceId": "ab".repeat(16), "spanId": "01".repeat(8), "name": "run", "kind": 1,
+                "startTimeUnixNano": "1780315200000000000", "endTimeUnixNano": "1780315200000000000",
+                "attributes": [
+                    {"key": "n", "value": {"intValue": "9223372036854775807"}},
+                    {"key": "d", "value": {"doubleValue": "NaN"}},
+                    {"key": "l", "value": {"arrayValue": {"values": [{"stringValue": "a"}]}}},
+                    {"key": "b", "value": {"boolValue": true}},
+                ],
+                "status": {"code": 1},
+            })
+        );
+        let second = &lines[1]["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
+        assert_eq!(second["parentSpanId"], "01".repeat(8));
+        assert_eq!(second["status"], json!({"code": 2, "message": "x"}));
+        let resource = lines[0]["resourceSpans"][0]["resource"]["attributes"]
+            .as_array()
+            .unwrap();
+        let value = |key: &str| {
+            resource.iter().find(|one| one["key"] == key).unwrap()["value"]["stringValue"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
+        assert_eq!(value("proctor.completeness.phases"), "complete");
+        assert_eq!(value("proctor.completeness.programs"), "absent");
+        assert_eq!(value("service.name"), "proctor");
+    }
+
+    #[test]
+    fn ids_differ_and_are_never_zero() {
+        assert_ne!(TraceId::new().unwrap(), TraceId::new().unwrap());
+        assert_ne!(SpanId::new().unwrap().0, [0; 8]);
+    }
+}

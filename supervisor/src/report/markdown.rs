@@ -1,0 +1,513 @@
+//! `report.md`: the report for people. The verdict first, then what to do, then what happened.
+//!
+//! Everything that a backend, a repository or a command line controls goes through `escape`: it stands in code
+//! spans or as inert text, never as a link, an image or a mention.
+
+use std::fmt::{self, Write as _};
+
+use super::escape::{markdown as text, markdown_code as code};
+use super::{FileChange, Report, ReviewStatus, TestStatus};
+use crate::evidence::NonceSource;
+use crate::verdict::Status;
+
+/// Most rows of a table; the rest is counted.
+const ROWS: usize = 200;
+/// Most characters of one value that is not ours.
+const WIDTH: usize = 300;
+
+/// The whole of `report.md`. The artifacts it lists are those of the report's manifest, so it is made before its
+/// own digest is known and does not list itself.
+#[must_use]
+pub fn render(report: &Report) -> String {
+    let mut out = String::new();
+    // Writing to a String does not fail.
+    let _ = write_all(&mut out, report);
+    out
+}
+
+fn write_all(out: &mut String, report: &Report) -> fmt::Result {
+    head(out, report)?;
+    blockers(out, report)?;
+    changes(out, report)?;
+    checks(out, report)?;
+    sandbox(out, report)?;
+    numbers(out, report)?;
+    artifacts(out, report)
+}
+
+fn clipped(value: &str) -> String {
+    if value.chars().count() <= WIDTH {
+        value.to_owned()
+    } else {
+        value.chars().take(WIDTH).chain(['…']).collect()
+    }
+}
+
+fn span(value: &str) -> String {
+    code(&clipped(value))
+}
+
+fn optional(value: Option<&str>) -> String {
+    value.map_or_else(|| "–".to_owned(), span)
+}
+
+fn head(out: &mut String, report: &Report) -> fmt::Result {
+    let verdict = match report.status {
+        Status::Pass => "PASS".to_owned(),
+        Status::Fail => {
+            let mut codes: Vec<&str> = report
+                .blockers
+                .iter()
+                .map(|blocker| blocker.code.as_str())
+                .collect();
+            codes.dedup();
+            format!("FAIL: {}", text(&codes.join(", ")))
+        }
+    };
+    writeln!(out, "# {verdict}\n")?;
+    if report.quarantined {
+        writeln!(
+            out,
+            "**Quarantined: a secret stands in this evidence. Do not upload or share it.**\n"
+        )?;
+    }
+    writeln!(out, "| | |\n| --- | --- |")?;
+    writeln!(out, "| run | {} |", span(&report.run_id))?;
+    writeln!(out, "| exit code | {} |", report.exit_code)?;
+    writeln!(
+        out,
+        "| engine | {} {} |",
+        span(&report.engine.name),
+        optional(report.engine.version.as_deref())
+    )?;
+    let stage = report
+        .stage
+        .as_deref()
+        .map_or_else(|| "none (ungoverned)".to_owned(), span);
+    writeln!(out, "| stage | {stage} |")?;
+    writeln!(out, "| mutation mode | {} |", span(&report.mutation_mode))?;
+    writeln!(out, "| profile | {} |", span(&report.profile.name))?;
+    writeln!(
+        out,
+        "| base commit | {} |",
+        optional(report.base_commit.as_deref())
+    )?;
+    writeln!(
+        out,
+        "| result tree | {} |",
+        optional(report.result_tree.as_deref())
+    )?;
+    writeln!(
+        out,
+        "| from, to | {} {} |\n",
+        span(&report.run_start),
+        span(&report.run_end)
+    )?;
+    if report.status == Status::Pass {
+        writeln!(out, "{}\n", what_a_pass_proves(report))?;
+    }
+    Ok(())
+}
+
+/// No more than that.
+fn what_a_pass_proves(report: &Report) -> String {
+    if report.tests.status == TestStatus::Passed {
+        let mut said =
+            "A pass proves that the operator's test command exited 0 over the result tree, and no more: \
+                        the patch's own code ran inside the tests and could have faked their result."
+                .to_owned();
+        if !report.test_inputs_changed.is_empty() {
+            let _ = write!(
+                said,
+                " **This patch changes {} that steer the tests: read them before you trust the result.**",
+                files(report.test_inputs_changed.len())
+            );
+        }
+        said
+    } else {
+        "A pass of a run without tests proves only that the backend ended well and that its changes are allowed."
+            .to_owned()
+    }
+}
+
+fn files(count: usize) -> String {
+    if count == 1 {
+        "1 file".to_owned()
+    } else {
+        format!("{count} files")
+    }
+}
+
+fn blockers(out: &mut String, report: &Report) -> fmt::Result {
+    if report.blockers.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "## Why, and what to do\n")?;
+    for blocker in report.blockers.iter().take(ROWS) {
+        writeln!(
+            out,
+            "- **{}**: {}",
+            text(blocker.code.as_str()),
+            text(&clipped(&blocker.message))
+        )?;
+        writeln!(out, "  - What to do: {}", text(&blocker.remedy))?;
+        if blocker.detail.as_object().is_none_or(|detail| !detail.is_empty()) {
+            writeln!(out, "  - Detail: {}", span(&blocker.detail.to_string()))?;
+        }
+    }
+    more(out, report.blockers.len(), "blockers")?;
+    writeln!(out)
+}
+
+fn more(out: &mut String, count: usize, what: &str) -> fmt::Result {
+    if count > ROWS {
+        writeln!(out, "\n{} more {what} stand in `report.json`.", count - ROWS)
+    } else {
+        Ok(())
+    }
+}
+
+fn sizes(change: &FileChange) -> String {
+    let show = |size: Option<u64>| size.map_or_else(|| "–".to_owned(), |size| size.to_string());
+    format!("{} → {}", show(change.old_size), show(change.new_size))
+}
+
+fn modes(change: &FileChange) -> String {
+    match (&change.old_mode, &change.new_mode) {
+        (Some(old), Some(new)) if old == new => span(old),
+        (old, new) => format!("{} → {}", optional(old.as_deref()), optional(new.as_deref())),
+    }
+}
+
+fn changes(out: &mut String, report: &Report) -> fmt::Result {
+    writeln!(out, "## Changed files ({})\n", report.changed_files.len())?;
+    if report.changed_files.is_empty() {
+        writeln!(out, "None.")?;
+    } else {
+        writeln!(out, "| kind | path | mode | bytes |\n| --- | --- | --- | --- |")?;
+        for change in report.changed_files.iter().take(ROWS) {
+            let mut path = span(&change.path);
+            if let Some(old) = &change.old_path {
+                path = format!("{} → {path}", span(old));
+            }
+            if let Some(why) = &change.not_in_patch {
+                let _ = write!(path, " (not in the patch: {})", span(why));
+            }
+            writeln!(
+                out,
+                "| {} | {path} | {} | {} |",
+                change.kind.as_str(),
+                modes(change),
+                sizes(change)
+            )?;
+        }
+        more(out, report.changed_files.len(), "changes")?;
+    }
+    for (title, paths) in [
+        ("Changed files that steer tests", &report.test_inputs_changed),
+        (
+            "Writes to ignored paths, which were dropped",
+            &report.ignored_changes,
+        ),
+    ] {
+        if !paths.is_empty() {
+            writeln!(out, "\n{title} ({}):\n", paths.len())?;
+            for path in paths.iter().take(ROWS) {
+                writeln!(out, "- {}", span(&path.path))?;
+            }
+            more(out, paths.len(), "paths")?;
+        }
+    }
+    writeln!(out)
+}
+
+fn ended(exit_code: Option<i32>, signal: Option<i32>) -> String {
+    match (exit_code, signal) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("killed by signal {signal}"),
+        (None, None) => "no exit code".to_owned(),
+    }
+}
+
+fn took(duration_ms: Option<u64>) -> String {
+    duration_ms
+        .map(|ms| format!(", {} s", seconds(ms.saturating_mul(1000))))
+        .unwrap_or_default()
+}
+
+/// Microseconds as seconds with three places.
+fn seconds(micros: u64) -> String {
+    format!("{}.{:03}", micros / 1_000_000, micros / 1000 % 1000)
+}
+
+fn checks(out: &mut String, report: &Report) -> fmt::Result {
+    writeln!(out, "## Backend, tests, review\n")?;
+    writeln!(
+        out,
+        "- Backend: {}",
+        ended(report.backend_exit_code, report.backend_signal)
+    )?;
+    let tests = &report.tests;
+    let how = match tests.status {
+        TestStatus::Passed => "passed",
+        TestStatus::Failed => "failed",
+        TestStatus::TimedOut => "timed out",
+        TestStatus::NotRun => "not run",
+        TestStatus::Off => "off (the operator said that nothing is tested)",
+        TestStatus::Missing => "no command given",
+    };
+    write!(out, "- Tests: {how}")?;
+    if matches!(tests.status, TestStatus::Passed | TestStatus::Failed) {
+        write!(out, ", {}", ended(tests.exit_code, tests.signal))?;
+    }
+    writeln!(
+        out,
+        "{}{}",
+        took(tests.duration_ms),
+        command(tests.command.as_deref())
+    )?;
+    let review = &report.review;
+    let how = match review.status {
+        ReviewStatus::Accepted => "accepted",
+        ReviewStatus::Rejected => "rejected",
+        ReviewStatus::TimedOut => "timed out",
+        ReviewStatus::NotRun => "not run",
+        ReviewStatus::Off => "none asked for",
+    };
+    writeln!(
+        out,
+        "- Review: {how}{}{}",
+        took(review.duration_ms),
+        command(review.command.as_deref())
+    )?;
+    for approval in report.approvals.iter().take(ROWS) {
+        writeln!(
+            out,
+            "- Approval of {}: {} by {}",
+            span(&approval.subject),
+            span(&approval.outcome),
+            optional(approval.answered_by.as_deref())
+        )?;
+    }
+    more(out, report.approvals.len(), "approvals")?;
+    writeln!(out)
+}
+
+fn command(command: Option<&str>) -> String {
+    command
+        .map(|command| format!(": {}", span(command)))
+        .unwrap_or_default()
+}
+
+fn sandbox(out: &mut String, report: &Report) -> fmt::Result {
+    let sandbox = &report.sandbox;
+    writeln!(out, "## Sandbox\n")?;
+    writeln!(
+        out,
+        "- Level: {}",
+        sandbox
+            .level
+            .as_deref()
+            .map_or_else(|| "none was made".to_owned(), span)
+    )?;
+    let network = if sandbox.network == "host" {
+        " (**the host's own network: a weakness**)"
+    } else {
+        ""
+    };
+    writeln!(out, "- Network: {}{network}", span(&sandbox.network))?;
+    let mechanisms: Vec<String> = sandbox
+        .mechanisms
+        .iter()
+        .map(|one| {
+            let version = one
+                .version
+                .as_deref()
+                .map(|version| format!(" {}", span(version)))
+                .unwrap_or_default();
+            format!("{}{version}", span(&one.name))
+        })
+        .collect();
+    writeln!(
+        out,
+        "- Enforced: {}",
+        if mechanisms.is_empty() {
+            "nothing".to_owned()
+        } else {
+            mechanisms.join(", ")
+        }
+    )?;
+    if sandbox.missing.is_empty() {
+        writeln!(out, "- Missing: nothing")?;
+    } else {
+        writeln!(out, "- Missing:")?;
+        for missing in sandbox.missing.iter().take(ROWS) {
+            writeln!(out, "  - {}", text(&clipped(missing)))?;
+        }
+    }
+    if !report.provider.allowed_hosts.is_empty() {
+        let hosts: Vec<String> = report
+            .provider
+            .allowed_hosts
+            .iter()
+            .take(ROWS)
+            .map(|host| span(host))
+            .collect();
+        writeln!(
+            out,
+            "- Hosts that could be reached (ways out for data): {}",
+            hosts.join(", ")
+        )?;
+    }
+    writeln!(out)
+}
+
+fn numbers(out: &mut String, report: &Report) -> fmt::Result {
+    if !report.timings.is_empty() {
+        writeln!(
+            out,
+            "## Timings\n\n| phase | start s | took s |\n| --- | --- | --- |"
+        )?;
+        for timing in report.timings.iter().take(ROWS) {
+            let (start, took) = (seconds(timing.start_us), seconds(timing.duration_us));
+            writeln!(out, "| {} | {start} | {took} |", span(&timing.phase))?;
+        }
+        writeln!(out)?;
+    }
+    if !report.usage.is_empty() {
+        writeln!(out, "## Usage\n")?;
+        writeln!(
+            out,
+            "| sandbox | CPU s | memory | tasks | disk | output |\n| --- | --- | --- | --- | --- | --- |"
+        )?;
+        let show =
+            |value: Option<u64>| value.map_or_else(|| "not known".to_owned(), |value| value.to_string());
+        for (name, usage) in &report.usage {
+            let cpu = match (usage.user_us, usage.system_us) {
+                (None, None) => "not known".to_owned(),
+                (user, system) => seconds(user.unwrap_or(0).saturating_add(system.unwrap_or(0))),
+            };
+            writeln!(
+                out,
+                "| {} | {cpu} | {} | {} | {} | {} |",
+                span(name),
+                show(usage.max_memory),
+                show(usage.max_tasks),
+                show(usage.disk),
+                show(usage.output)
+            )?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+fn artifacts(out: &mut String, report: &Report) -> fmt::Result {
+    writeln!(
+        out,
+        "## Artifacts\n\n| name | bytes | SHA-256 |\n| --- | --- | --- |"
+    )?;
+    for artifact in report.digest_manifest.iter().take(ROWS) {
+        let (name, size) = (span(&artifact.name), artifact.annotations.size);
+        writeln!(out, "| {name} | {size} | {} |", span(&artifact.digest.sha256))?;
+    }
+    more(out, report.digest_manifest.len(), "artifacts")?;
+    let nonce = match report.freshness.nonce_source {
+        NonceSource::Caller => "given by the caller",
+        NonceSource::Own => "drawn by Proctor itself",
+    };
+    writeln!(out, "\nNonce ({nonce}): {}", span(&report.freshness.nonce))?;
+    writeln!(
+        out,
+        "\nCheck this evidence with `proctor verify`: digests without a signature show that the parts fit together, not where they come from."
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample;
+    use super::*;
+    use crate::report::{ChangeKind, PathText};
+    use crate::verdict::{Blocker, BlockerCode};
+    use serde_json::json;
+
+    const HOSTILE: &str =
+        "![x](http://e.org/p.png) <img src=x> @ann #1 | `` ` \u{202e}\x1b[2J\nrow | two |\n# PASS";
+
+    #[test]
+    fn the_verdict_is_the_first_line() {
+        let mut report = sample::report();
+        assert!(render(&report).starts_with("# PASS\n"));
+        report.status = Status::Fail;
+        report.blockers = vec![
+            Blocker::new(BlockerCode::NoDiff, "Nothing.", json!({})),
+            Blocker::new(BlockerCode::TestsFailed, "Red.", json!({"exit_code": 1})),
+        ];
+        let out = render(&report);
+        assert!(
+            out.starts_with("# FAIL: no\\_diff, tests\\_failed\n")
+                || out.starts_with("# FAIL: no\\_diff\\, tests\\_failed\n"),
+            "{out}"
+        );
+        assert!(out.contains("What to do: Read test\\.log"), "{out}");
+        assert!(!out.contains("A pass"), "{out}");
+    }
+
+    #[test]
+    fn a_pass_says_what_it_proves() {
+        let mut report = sample::report();
+        assert!(render(&report).contains("exited 0 over the result tree, and no more"));
+        report.test_inputs_changed = vec![PathText {
+            path: "Makefile".into(),
+            path_b64: None,
+        }];
+        assert!(render(&report).contains("changes 1 file that steer the tests"));
+        report.tests.status = TestStatus::Off;
+        assert!(render(&report).contains("without tests proves only"));
+    }
+
+    /// Hostile text in every field that somebody else controls: no new line, no live markup.
+    #[test]
+    fn hostile_text_stays_inert() {
+        let mut report = sample::report();
+        let plain = render(&report).lines().count();
+        report.changed_files[0] = sample::change(HOSTILE, ChangeKind::Renamed);
+        report.changed_files[0].old_path = Some(HOSTILE.into());
+        report.changed_files[0].not_in_patch = Some(HOSTILE.into());
+        report.tests.command = Some(HOSTILE.into());
+        report.engine.version = Some(HOSTILE.into());
+        report.sandbox.missing = vec![HOSTILE.into()];
+        report.run_id = HOSTILE.into();
+        report.provider.allowed_hosts = vec![HOSTILE.into()];
+        let out = render(&report);
+        assert_eq!(out.lines().count(), plain + 1, "the line of hosts only");
+        assert!(
+            !out.chars()
+                .any(|c| super::super::escape::is_deceptive(c) && c != '\n' && c != '\u{2060}')
+        );
+        for row in out.lines().filter(|line| line.starts_with('|')) {
+            assert!(matches!(row.matches('|').count(), 3..=7), "{row}");
+        }
+        let row = out.lines().find(|line| line.contains("renamed")).unwrap();
+        assert_eq!(row.matches('|').count(), 5, "{row}");
+        // Outside code spans no bracket, tag or mention is left alone.
+        let line = out.lines().find(|line| line.starts_with("  - \\!")).unwrap();
+        assert!(
+            line.contains("\\[x\\]\\(") && line.contains("\\<img") && line.contains("\\@\u{2060}ann"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn long_lists_are_capped_and_counted() {
+        let mut report = sample::report();
+        report.changed_files = (0..250)
+            .map(|n| sample::change(&format!("f{n}"), ChangeKind::Added))
+            .collect();
+        let out = render(&report);
+        assert!(
+            out.contains("## Changed files (250)") && out.contains("50 more changes stand in"),
+            "{out}"
+        );
+    }
+}
