@@ -2,12 +2,13 @@
 #![forbid(unsafe_code)]
 
 pub mod capture;
+pub mod changes;
 pub mod cli;
 pub mod engine;
 pub mod event;
 pub mod evidence;
 pub mod exit;
-pub mod changes;
 pub mod profile;
 pub mod report;
+pub mod run;
 pub mod verdict;

@@ -1,2 +1,5 @@
-//! x
-fn main() {}
+//! The program `proctor`: everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    proctor::cli::main()
+}

@@ -1,3 +1,76 @@
-//! The command line: what users type, and nothing of what is done about it.
+//! The command line: what users type, one file a command, and nothing of what is done about it.
+//!
+//! Results for machines go to standard output, everything for people to standard error.
 
+mod output;
+mod run;
 pub mod run_args;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::exit::ExitCode;
+
+/// Runs coding agents as untrusted programs on a git work tree, judges what they did, and leaves evidence.
+#[derive(Debug, Parser)]
+#[command(name = "proctor", version, propagate_version = true, arg_required_else_help = true, after_help = EXIT_CODES)]
+struct Cli {
+    /// Machine output on standard output
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 pass; 1 judged, and not a pass; 2 usage or configuration error; 3 refused, nothing ran;
+4 evidence not written or not valid; 5 a defect in Proctor; 130, 143 interrupted by SIGINT, SIGTERM.
+
+Example:
+  proctor run --test 'cargo test --offline' --view rust -- ./agent.sh";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a backend once, judge it, leave evidence
+    Run(Box<run_args::RunArgs>),
+    /// The player of the engine `fake`, as it runs inside the sandbox
+    #[command(hide = true)]
+    FakeBackend {
+        /// The scenario.
+        scenario: PathBuf,
+    },
+}
+
+/// Parses the command line, does what it says, and gives the exit code.
+pub fn main() -> std::process::ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; a closed stream is nobody's loss.
+            let _ = error.print();
+            let code = if error.use_stderr() {
+                ExitCode::Usage
+            } else {
+                ExitCode::Pass
+            };
+            return code.into();
+        }
+    };
+    if let Command::FakeBackend { scenario } = &cli.command {
+        return std::process::ExitCode::from(crate::engine::player::play(scenario));
+    }
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("PROCTOR_LOG")
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error")),
+        )
+        .without_time()
+        .init();
+    let code = match cli.command {
+        Command::Run(args) => run::run(*args, cli.json),
+        Command::FakeBackend { .. } => ExitCode::Defect,
+    };
+    code.into()
+}

@@ -21,7 +21,10 @@ impl Engine for Command {
             remedy: remedy.into(),
         };
         if options.command.is_empty() {
-            return Err(error("there is no command", "give one behind `--`: proctor run [OPTIONS] -- COMMAND [ARG...]"));
+            return Err(error(
+                "there is no command",
+                "give one behind `--`: proctor run [OPTIONS] -- COMMAND [ARG...]",
+            ));
         }
         let mut argv = Vec::with_capacity(options.command.len());
         for argument in &options.command {
@@ -29,11 +32,21 @@ impl Engine for Command {
                 (_, false) => argv.push(argument.clone()),
                 (Some(task), true) => argv.push(replaced(argument.as_bytes(), task.as_bytes())),
                 (None, true) => {
-                    return Err(error("the command has {task} and there is no task", "give it with --task TEXT|@FILE"));
+                    return Err(error(
+                        "the command has {task} and there is no task",
+                        "give it with --task TEXT|@FILE",
+                    ));
                 }
             }
         }
-        Ok(Start { argv, env: Vec::new(), files: Vec::new(), mounts: Vec::new(), answers: false, version: None })
+        Ok(Start {
+            argv,
+            env: Vec::new(),
+            files: Vec::new(),
+            mounts: Vec::new(),
+            answers: false,
+            version: None,
+        })
     }
 
     fn adapter(&self, stream: Stream) -> Box<dyn Adapter> {

@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use proctor_sandbox::spec::{InjectedFile, Mount};
 use serde_json::{Map, Value};
@@ -21,21 +21,34 @@ use crate::verdict::{EngineEnd, ProviderFailure};
 pub(super) struct Fake;
 
 fn error(what: String, remedy: &str) -> EngineError {
-    EngineError { engine: "fake".into(), what, remedy: remedy.into() }
+    EngineError {
+        engine: "fake".into(),
+        what,
+        remedy: remedy.into(),
+    }
 }
 
 fn read(path: &Path) -> Result<String, EngineError> {
     let show = path.display();
     let remedy = "name a scenario file: proctor run --engine fake [OPTIONS] -- SCENARIO.toml";
-    let file = std::fs::File::open(path).map_err(|e| error(format!("cannot read the scenario {show}: {e}"), remedy))?;
+    let file = std::fs::File::open(path)
+        .map_err(|e| error(format!("cannot read the scenario {show}: {e}"), remedy))?;
     let mut text = String::new();
     file.take(MAX_SIZE + 1)
         .read_to_string(&mut text)
         .map_err(|e| error(format!("cannot read the scenario {show}: {e}"), remedy))?;
     if text.len() as u64 > MAX_SIZE {
-        return Err(error(format!("the scenario {show} is larger than 1 MiB"), "make it smaller"));
+        return Err(error(
+            format!("the scenario {show} is larger than 1 MiB"),
+            "make it smaller",
+        ));
     }
-    Scenario::parse(&text).map_err(|e| error(format!("the scenario {show} is not valid: {e}"), "mend the line named"))?;
+    Scenario::parse(&text).map_err(|e| {
+        error(
+            format!("the scenario {show} is not valid: {e}"),
+            "mend the line named",
+        )
+    })?;
     Ok(text)
 }
 
@@ -52,12 +65,29 @@ impl Engine for Fake {
         let file = inside("scenario.toml");
         let own = std::env::current_exe()
             .and_then(|p| p.canonicalize())
-            .map_err(|e| error(format!("cannot find its own program: {e}"), "run proctor by its path"))?;
+            .map_err(|e| {
+                error(
+                    format!("cannot find its own program: {e}"),
+                    "run proctor by its path",
+                )
+            })?;
         Ok(Start {
-            argv: vec![player.clone().into(), "fake-backend".into(), OsString::from(&file)],
+            argv: vec![
+                player.clone().into(),
+                "fake-backend".into(),
+                OsString::from(&file),
+            ],
             env: Vec::new(),
-            files: vec![InjectedFile { path: file, mode: 0o444, content: text.into_bytes() }],
-            mounts: vec![Mount::Bind { source: own, target: player, writable: false }],
+            files: vec![InjectedFile {
+                path: file,
+                mode: 0o444,
+                content: text.into_bytes(),
+            }],
+            mounts: vec![Mount::Bind {
+                source: own,
+                target: player,
+                writable: false,
+            }],
             answers: true,
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         })
@@ -65,13 +95,17 @@ impl Engine for Fake {
 
     fn adapter(&self, stream: Stream) -> Box<dyn Adapter> {
         match stream {
-            Stream::Stdout => Box::new(FakeOutput { plain: PlainOutput::new(stream) }),
+            Stream::Stdout => Box::new(FakeOutput {
+                plain: PlainOutput::new(stream),
+            }),
             Stream::Stderr => Box::new(PlainOutput::new(stream)),
         }
     }
 
     fn answer(&self, id: &str, granted: bool) -> Vec<u8> {
-        let mut line = serde_json::json!({ "id": id, "granted": granted }).to_string().into_bytes();
+        let mut line = serde_json::json!({ "id": id, "granted": granted })
+            .to_string()
+            .into_bytes();
         line.push(b'\n');
         line
     }
@@ -83,7 +117,9 @@ struct FakeOutput {
 
 /// A line as a native event: its name and fields. Anything else is plain output.
 fn parse(bytes: &[u8]) -> Option<(String, Map<String, Value>)> {
-    let Ok(Value::Object(mut map)) = serde_json::from_slice(bytes) else { return None };
+    let Ok(Value::Object(mut map)) = serde_json::from_slice(bytes) else {
+        return None;
+    };
     match map.remove(NATIVE) {
         Some(Value::String(name)) => Some((name, map)),
         _ => None,
@@ -115,9 +151,15 @@ impl Adapter for FakeOutput {
                 id: text("id").unwrap_or_default(),
                 subject: text("subject").unwrap_or_default(),
             }),
-            Some(EventType::TurnCompleted) => said.push(Said::End(EngineEnd { ok: true, message: String::new() })),
+            Some(EventType::TurnCompleted) => said.push(Said::End(EngineEnd {
+                ok: true,
+                message: String::new(),
+            })),
             Some(EventType::TurnFailed) => {
-                said.push(Said::End(EngineEnd { ok: false, message: text("message").unwrap_or_default() }));
+                said.push(Said::End(EngineEnd {
+                    ok: false,
+                    message: text("message").unwrap_or_default(),
+                }));
             }
             Some(EventType::ProviderUnavailable) => said.push(Said::Provider(ProviderFailure {
                 kind: text("cause").unwrap_or_else(|| "other".to_owned()),
@@ -133,32 +175,45 @@ impl Adapter for FakeOutput {
     }
 }
 
-/// The path of the scenario of a `fake` run, for the report.
-pub fn scenario_path(options: &RunOptions) -> Option<PathBuf> {
-    options.command.first().map(PathBuf::from)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn said(bytes: &[u8]) -> Vec<Said> {
-        let mut adapter = FakeOutput { plain: PlainOutput::new(Stream::Stdout) };
+        let mut adapter = FakeOutput {
+            plain: PlainOutput::new(Stream::Stdout),
+        };
         let mut said = Vec::new();
-        adapter.line(Line { number: 1, offset: 0, bytes, cut: false }, &mut said);
+        adapter.line(
+            Line {
+                number: 1,
+                offset: 0,
+                bytes,
+                cut: false,
+            },
+            &mut said,
+        );
         adapter.idle(&mut said);
         said
     }
 
     fn only_event(bytes: &[u8]) -> NewEvent {
         let said = said(bytes);
-        let [Said::Event(event)] = said.as_slice() else { panic!("{said:?}") };
+        let [Said::Event(event)] = said.as_slice() else {
+            panic!("{said:?}")
+        };
         event.clone()
     }
 
     #[test]
     fn a_supervisors_word_from_a_backend_is_a_backends_event() {
-        for name in ["run.finished", "blocker.raised", "backend.exited", "test.passed", "approval.granted"] {
+        for name in [
+            "run.finished",
+            "blocker.raised",
+            "backend.exited",
+            "test.passed",
+            "approval.granted",
+        ] {
             let event = only_event(format!("{{\"fake\":\"{name}\"}}").as_bytes());
             assert_eq!(event.event_type, EventType::BackendEvent);
             assert_eq!(event.source, Source::Backend);
@@ -170,8 +225,14 @@ mod tests {
 
     #[test]
     fn terminal_events_provider_failures_and_requests_are_told_apart() {
-        assert!(matches!(said(br#"{"fake":"turn.completed"}"#)[1], Said::End(EngineEnd { ok: true, .. })));
-        assert!(matches!(said(br#"{"fake":"turn.failed","message":"no"}"#)[1], Said::End(EngineEnd { ok: false, .. })));
+        assert!(matches!(
+            said(br#"{"fake":"turn.completed"}"#)[1],
+            Said::End(EngineEnd { ok: true, .. })
+        ));
+        assert!(matches!(
+            said(br#"{"fake":"turn.failed","message":"no"}"#)[1],
+            Said::End(EngineEnd { ok: false, .. })
+        ));
         assert!(matches!(
             &said(br#"{"fake":"provider.unavailable","cause":"auth"}"#)[1],
             Said::Provider(ProviderFailure { kind, observed: false, .. }) if kind == "auth"

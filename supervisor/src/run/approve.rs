@@ -39,7 +39,11 @@ pub struct Request {
 impl Request {
     /// A request about a text.
     pub fn about(id: &str, subject: &str) -> Self {
-        Self { id: id.to_owned(), subject: subject.to_owned(), subject_sha256: hex::encode(&Sha256::digest(subject)) }
+        Self {
+            id: id.to_owned(),
+            subject: subject.to_owned(),
+            subject_sha256: hex::encode(&Sha256::digest(subject)),
+        }
     }
 }
 
@@ -56,7 +60,11 @@ pub struct Answer {
 
 impl Answer {
     fn denied(by: &str) -> Self {
-        Self { outcome: ApprovalOutcome::Denied { by: by.to_owned() }, by: by.to_owned(), reason: None }
+        Self {
+            outcome: ApprovalOutcome::Denied { by: by.to_owned() },
+            by: by.to_owned(),
+            reason: None,
+        }
     }
 
     /// Whether it was granted.
@@ -95,7 +103,9 @@ struct AnswerLog {
 #[derive(Debug, thiserror::Error)]
 pub enum ApproveError {
     /// The answer log.
-    #[error("--approvals {path}: {why}; make an empty regular file outside the work tree before the start, and append answers to it")]
+    #[error(
+        "--approvals {path}: {why}; make an empty regular file outside the work tree before the start, and append answers to it"
+    )]
     Log {
         /// Which.
         path: String,
@@ -103,7 +113,9 @@ pub enum ApproveError {
         why: String,
     },
     /// The terminal.
-    #[error("--approvals ask: there is no controlling terminal ({0}); use --approvals deny or --approvals FILE")]
+    #[error(
+        "--approvals ask: there is no controlling terminal ({0}); use --approvals deny or --approvals FILE"
+    )]
     Terminal(std::io::Error),
 }
 
@@ -142,7 +154,13 @@ impl Approver {
             }
             Approvals::File(path) => Way::Log(Mutex::new(open_log(path, tree)?)),
         };
-        Ok(Self { run_id: run_id.to_owned(), way, timeout, ui, asked: Mutex::new(0) })
+        Ok(Self {
+            run_id: run_id.to_owned(),
+            way,
+            timeout,
+            ui,
+            asked: Mutex::new(0),
+        })
     }
 
     /// Waits for an answer, at most as long as answers may take.
@@ -187,7 +205,11 @@ impl Approver {
                 return answer;
             }
             if Instant::now() >= until {
-                return Answer { outcome: ApprovalOutcome::Expired, by: "policy".into(), reason: None };
+                return Answer {
+                    outcome: ApprovalOutcome::Expired,
+                    by: "policy".into(),
+                    reason: None,
+                };
             }
             tokio::time::sleep(POLL).await;
         }
@@ -201,7 +223,9 @@ impl Approver {
         log.file.read_exact_at(&mut bytes, 0).ok()?;
         let complete = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
         for (number, line) in bytes[..complete].split(|b| *b == b'\n').enumerate() {
-            let Ok(line) = serde_json::from_slice::<Line>(line) else { continue };
+            let Ok(line) = serde_json::from_slice::<Line>(line) else {
+                continue;
+            };
             let about = line.run_id == self.run_id
                 && line.request_id == request.id
                 && line.subject_sha256 == request.subject_sha256;
@@ -213,7 +237,11 @@ impl Approver {
                 Decision::Grant => ApprovalOutcome::Granted,
                 Decision::Deny => ApprovalOutcome::Denied { by: line.by.clone() },
             };
-            return Some(Answer { outcome, by: line.by, reason: line.reason });
+            return Some(Answer {
+                outcome,
+                by: line.by,
+                reason: line.reason,
+            });
         }
         None
     }
@@ -235,10 +263,18 @@ impl Approver {
         }
         let by = format!("uid:{}", rustix::process::getuid().as_raw());
         match tokio::time::timeout(self.timeout, receive).await {
-            Ok(Ok(Ok(true))) => Answer { outcome: ApprovalOutcome::Granted, by, reason: None },
+            Ok(Ok(Ok(true))) => Answer {
+                outcome: ApprovalOutcome::Granted,
+                by,
+                reason: None,
+            },
             Ok(Ok(Ok(false))) => Answer::denied(&by),
             Ok(_) => Answer::denied("policy"),
-            Err(_) => Answer { outcome: ApprovalOutcome::Expired, by: "policy".into(), reason: None },
+            Err(_) => Answer {
+                outcome: ApprovalOutcome::Expired,
+                by: "policy".into(),
+                reason: None,
+            },
         }
     }
 }
@@ -252,7 +288,10 @@ fn ask(prompt: &str) -> std::io::Result<bool> {
 }
 
 fn open_log(path: &Path, tree: &Path) -> Result<AnswerLog, ApproveError> {
-    let failed = |why: String| ApproveError::Log { path: path.display().to_string(), why };
+    let failed = |why: String| ApproveError::Log {
+        path: path.display().to_string(),
+        why,
+    };
     let file = File::open(path).map_err(|e| failed(e.to_string()))?;
     let meta = file.metadata().map_err(|e| failed(e.to_string()))?;
     if !meta.is_file() {
@@ -260,9 +299,14 @@ fn open_log(path: &Path, tree: &Path) -> Result<AnswerLog, ApproveError> {
     }
     let real = path.canonicalize().map_err(|e| failed(e.to_string()))?;
     if real.starts_with(tree) {
-        return Err(failed("it is inside the work tree, where a backend's copy could be mistaken for it".into()));
+        return Err(failed(
+            "it is inside the work tree, where a backend's copy could be mistaken for it".into(),
+        ));
     }
-    Ok(AnswerLog { file, used: HashSet::new() })
+    Ok(AnswerLog {
+        file,
+        used: HashSet::new(),
+    })
 }
 
 #[cfg(test)]
@@ -283,7 +327,10 @@ mod tests {
     }
 
     fn settle(approver: &Approver, request: &Request) -> Answer {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
         runtime.block_on(approver.settle(request))
     }
 
@@ -291,7 +338,10 @@ mod tests {
     fn an_answer_counts_once_for_its_run_and_subject_only() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let request = Request::about("a1", "delete the database");
-        let other = Request { subject_sha256: "00".into(), ..request.clone() };
+        let other = Request {
+            subject_sha256: "00".into(),
+            ..request.clone()
+        };
         let text = [
             "not json\n".to_owned(),
             line(&request, "r-2", "grant"),
@@ -303,7 +353,11 @@ mod tests {
         let answer = settle(&approver, &request);
         assert!(answer.granted());
         assert_eq!(answer.by, "ann");
-        assert_eq!(settle(&approver, &request).outcome, ApprovalOutcome::Expired, "used already");
+        assert_eq!(
+            settle(&approver, &request).outcome,
+            ApprovalOutcome::Expired,
+            "used already"
+        );
     }
 
     #[test]
@@ -315,7 +369,10 @@ mod tests {
         let approver = approver(file.path(), Duration::from_millis(120));
         assert_eq!(settle(&approver, &request).outcome, ApprovalOutcome::Expired);
         std::fs::write(file.path(), text).unwrap();
-        assert_eq!(settle(&approver, &request).outcome, ApprovalOutcome::Denied { by: "ann".into() });
+        assert_eq!(
+            settle(&approver, &request).outcome,
+            ApprovalOutcome::Denied { by: "ann".into() }
+        );
     }
 
     #[test]

@@ -26,7 +26,9 @@ pub fn resident(running: &Running) -> u64 {
             total += pages * page;
         }
         // Orphans are children of the sandbox's init, so the tree below it is all there is.
-        let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { continue };
+        let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+            continue;
+        };
         for task in tasks.flatten() {
             if let Ok(children) = fs::read_to_string(task.path().join("children")) {
                 stack.extend(children.split_whitespace().filter_map(|c| c.parse::<u32>().ok()));
@@ -39,5 +41,6 @@ pub fn resident(running: &Running) -> u64 {
 /// The host pid behind the pidfd (proc(5), fdinfo).
 fn pid_of(running: &Running) -> Option<u32> {
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", running.as_fd().as_raw_fd())).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
+    text.lines()
+        .find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
 }

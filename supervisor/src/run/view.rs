@@ -45,7 +45,14 @@ const CREDENTIALS: &[&str] = &[
     ".pi/agent/auth.json",
 ];
 /// The same below a tool's own directory (`~/.cargo` mounted alone).
-const CREDENTIALS_OF_TOOLS: &[&str] = &["credentials", "credentials.toml", "auth.json", ".credentials.json", ".npmrc", ".netrc"];
+const CREDENTIALS_OF_TOOLS: &[&str] = &[
+    "credentials",
+    "credentials.toml",
+    "auth.json",
+    ".credentials.json",
+    ".npmrc",
+    ".netrc",
+];
 
 /// A mount that cannot be made as it was asked for: exit 2.
 #[derive(Debug, thiserror::Error)]
@@ -72,30 +79,59 @@ pub enum ViewError {
 /// A path that is not optional cannot be mounted.
 pub fn mounts(rules: &[MountRule]) -> Result<Vec<Mount>, ViewError> {
     let mut out = vec![
-        Mount::Private { target: "/tmp".into(), mode: 0o1777 },
-        Mount::Private { target: "/var/tmp".into(), mode: 0o1777 },
-        Mount::Private { target: "/dev/shm".into(), mode: 0o1777 },
-        Mount::Private { target: HOME.into(), mode: 0o700 },
+        Mount::Private {
+            target: "/tmp".into(),
+            mode: 0o1777,
+        },
+        Mount::Private {
+            target: "/var/tmp".into(),
+            mode: 0o1777,
+        },
+        Mount::Private {
+            target: "/dev/shm".into(),
+            mode: 0o1777,
+        },
+        Mount::Private {
+            target: HOME.into(),
+            mode: 0o700,
+        },
     ];
     let mut shown: Vec<PathBuf> = Vec::new();
     for rule in rules {
         let meta = match fs::symlink_metadata(&rule.path) {
             Ok(meta) => meta,
-            Err(e) if rule.optional && matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+            Err(e)
+                if rule.optional
+                    && matches!(
+                        e.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+                    ) =>
+            {
                 continue;
             }
-            Err(error) => return Err(ViewError::Missing { path: rule.path.clone(), error }),
+            Err(error) => {
+                return Err(ViewError::Missing {
+                    path: rule.path.clone(),
+                    error,
+                });
+            }
         };
         let mut path = rule.path.clone();
         if meta.is_symlink() {
-            let missing = |error| ViewError::Missing { path: rule.path.clone(), error };
+            let missing = |error| ViewError::Missing {
+                path: rule.path.clone(),
+                error,
+            };
             let to = fs::read_link(&rule.path).map_err(missing)?;
             let real = match fs::canonicalize(&rule.path) {
                 Ok(real) => real,
                 Err(_) if rule.optional => continue,
                 Err(error) => return Err(missing(error)),
             };
-            out.push(Mount::Symlink { link: rule.path.clone(), to });
+            out.push(Mount::Symlink {
+                link: rule.path.clone(),
+                to,
+            });
             // What it leads to is there already where a mount above shows it, as /bin leads into /usr.
             if shown.iter().any(|s| real.starts_with(s)) {
                 continue;
@@ -104,8 +140,15 @@ pub fn mounts(rules: &[MountRule]) -> Result<Vec<Mount>, ViewError> {
         }
         out.push(match rule.mode {
             MountMode::Overlay if !path.is_dir() => return Err(ViewError::NotDirectory { path }),
-            MountMode::Overlay => Mount::Overlay { source: path.clone(), target: path.clone() },
-            mode => Mount::Bind { source: path.clone(), target: path.clone(), writable: mode == MountMode::Rw },
+            MountMode::Overlay => Mount::Overlay {
+                source: path.clone(),
+                target: path.clone(),
+            },
+            mode => Mount::Bind {
+                source: path.clone(),
+                target: path.clone(),
+                writable: mode == MountMode::Rw,
+            },
         });
         shown.push(path);
     }
@@ -141,7 +184,11 @@ pub fn credential_masks(rules: &[MountRule], home: Option<&Path>) -> Vec<Mount> 
 /// Files that are made up: users, hosts, name service. Nothing of the host's own is in them; with the host's network
 /// its resolver is.
 pub fn files(network: Network) -> Vec<InjectedFile> {
-    let file = |path: &str, content: String| InjectedFile { path: path.into(), mode: 0o444, content: content.into() };
+    let file = |path: &str, content: String| InjectedFile {
+        path: path.into(),
+        mode: 0o444,
+        content: content.into(),
+    };
     let mut out = vec![
         file(
             "/etc/passwd",
@@ -149,8 +196,14 @@ pub fn files(network: Network) -> Vec<InjectedFile> {
                 "root:x:0:0:root:/nonexistent:/usr/sbin/nologin\nagent:x:{INSIDE}:{INSIDE}:agent:{HOME}:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
             ),
         ),
-        file("/etc/group", format!("root:x:0:\nagent:x:{INSIDE}:\nnogroup:x:65534:\n")),
-        file("/etc/hosts", format!("127.0.0.1 localhost {HOSTNAME}\n::1 localhost {HOSTNAME}\n")),
+        file(
+            "/etc/group",
+            format!("root:x:0:\nagent:x:{INSIDE}:\nnogroup:x:65534:\n"),
+        ),
+        file(
+            "/etc/hosts",
+            format!("127.0.0.1 localhost {HOSTNAME}\n::1 localhost {HOSTNAME}\n"),
+        ),
         file("/etc/hostname", format!("{HOSTNAME}\n")),
         file(
             "/etc/nsswitch.conf",
@@ -160,13 +213,20 @@ pub fn files(network: Network) -> Vec<InjectedFile> {
     if network == Network::Host
         && let Ok(resolver) = fs::read("/etc/resolv.conf")
     {
-        out.push(InjectedFile { path: "/etc/resolv.conf".into(), mode: 0o444, content: resolver });
+        out.push(InjectedFile {
+            path: "/etc/resolv.conf".into(),
+            mode: 0o444,
+            content: resolver,
+        });
     }
     out
 }
 
 /// The environment: built from nothing, then what the operator and the engine said, in this order.
-pub fn environment(layers: &[&BTreeMap<String, String>], also: &[(String, String)]) -> Vec<(OsString, OsString)> {
+pub fn environment(
+    layers: &[&BTreeMap<String, String>],
+    also: &[(String, String)],
+) -> Vec<(OsString, OsString)> {
     let mut env: BTreeMap<String, String> = [
         ("PATH", PATH),
         ("HOME", HOME),
@@ -202,7 +262,11 @@ mod tests {
     use super::*;
 
     fn ro(path: &Path, optional: bool) -> MountRule {
-        MountRule { path: path.to_owned(), mode: MountMode::Ro, optional }
+        MountRule {
+            path: path.to_owned(),
+            mode: MountMode::Ro,
+            optional,
+        }
     }
 
     #[test]
@@ -210,7 +274,10 @@ mod tests {
         let path = Path::new("/nonexistent/dir");
         assert_eq!(mounts(&[ro(path, true)]).unwrap().len(), 4);
         let error = mounts(&[ro(path, false)]).unwrap_err().to_string();
-        assert!(error.contains("cannot mount /nonexistent/dir") && error.contains("check the path"), "{error}");
+        assert!(
+            error.contains("cannot mount /nonexistent/dir") && error.contains("check the path"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -236,6 +303,11 @@ mod tests {
         let whole = credential_masks(&[ro(home, false)], Some(home));
         assert_eq!(whole.len(), 2);
         let cargo = credential_masks(&[ro(&home.join(".cargo"), false)], Some(home));
-        assert_eq!(cargo, vec![Mount::Mask { target: home.join(".cargo/credentials.toml") }]);
+        assert_eq!(
+            cargo,
+            vec![Mount::Mask {
+                target: home.join(".cargo/credentials.toml")
+            }]
+        );
     }
 }

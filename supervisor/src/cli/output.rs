@@ -1,0 +1,28 @@
+//! The one place that writes to the standard streams.
+
+use std::fmt::Display;
+use std::io::Write;
+
+use crate::exit::ExitCode;
+
+/// A line on standard output.
+pub(super) fn line(text: impl Display) {
+    // A reader that has gone needs nothing more.
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// A line on standard error.
+pub(super) fn note(text: impl Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// An error, and the exit code that goes with it.
+pub(super) fn error(text: impl Display, code: ExitCode) -> ExitCode {
+    note(format_args!("proctor: error: {text}"));
+    code
+}
+
+/// A JSON value on standard output.
+pub(super) fn json(value: &serde_json::Value) {
+    line(value);
+}

@@ -1,0 +1,23 @@
+//! One run, from its options to its report: the one path by which any engine starts.
+//!
+//! `plan` checks everything before anything starts; `lifecycle` is the order of steps; `backend` and `checks` start
+//! sandboxes and wait for them; `settle` makes the report. The verdict itself is made in [`crate::verdict`].
+
+pub mod approve;
+mod backend;
+mod checks;
+pub mod identity;
+mod interrupt;
+mod lifecycle;
+pub mod log;
+mod memory;
+pub mod plan;
+pub mod progress;
+pub mod sandbox;
+mod settle;
+pub mod state_dirs;
+mod supervise;
+mod timeline;
+pub mod view;
+
+pub use lifecycle::{Finished, RunError, run};

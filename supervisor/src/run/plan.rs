@@ -1,0 +1,195 @@
+//! Everything that can be checked before anything starts: the repository, the rules, the engine, the mounts, the
+//! evidence directory's place. What is wrong here is exit code 2, and nothing was written.
+
+use std::path::{Path, PathBuf};
+
+use proctor_sandbox::spec::Mount;
+
+use super::state_dirs::{StateDirs, overlap};
+use super::view;
+use crate::changes::classify::ChangeRules;
+use crate::changes::gitview::{GitView, OBJECTS_INSIDE, git_view};
+use crate::changes::globs::GlobList;
+use crate::changes::repo::Repo;
+use crate::engine::{self, Engine, Start};
+use crate::profile::{HostEnv, MountMode, MountRule, Resolved};
+
+/// A run that is ready to start.
+pub struct Plan {
+    /// Options and engine profile.
+    pub resolved: Resolved,
+    /// The work tree's repository, open.
+    pub repo: Repo,
+    /// Rules for changes.
+    pub rules: ChangeRules,
+    /// Hidden paths.
+    pub hide: GlobList,
+    /// The engine.
+    pub engine: Box<dyn Engine>,
+    /// How its backend is started.
+    pub start: Start,
+    /// The private `.git`.
+    pub git: GitView,
+    /// Proctor's own directories.
+    pub dirs: StateDirs,
+    /// Where the evidence goes.
+    pub evidence: PathBuf,
+    /// Mounts of the backend's sandbox.
+    pub backend_mounts: Vec<Mount>,
+    /// Mounts of the test's sandbox.
+    pub test_mounts: Vec<Mount>,
+    /// Mounts of the reviewer's sandbox.
+    pub review_mounts: Vec<Mount>,
+}
+
+/// Something that the person who started the run must change.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct PlanError(pub String);
+
+fn fail<T>(text: impl std::fmt::Display) -> Result<T, PlanError> {
+    Err(PlanError(text.to_string()))
+}
+
+fn error(e: impl std::fmt::Display) -> PlanError {
+    PlanError(e.to_string())
+}
+
+impl Plan {
+    /// Checks everything.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with what to do about it.
+    pub fn new(resolved: Resolved, env: &HostEnv, run_id: &str) -> Result<Self, PlanError> {
+        let options = &resolved.options;
+        let Some(dirs) = StateDirs::new(env) else {
+            return fail(
+                "neither XDG_STATE_HOME nor HOME is set: there is no place for Proctor's state; set one of them",
+            );
+        };
+        let repo = Repo::open(&options.repo).map_err(error)?;
+        let rules = ChangeRules::new(&options.changes, &options.hide).map_err(error)?;
+        let hide = GlobList::new(&options.hide).map_err(error)?;
+        let Some(engine) = engine::find(&options.engine) else {
+            return fail(format!(
+                "the engine {} has no adapter in this version",
+                options.engine
+            ));
+        };
+        let start = engine.start(options).map_err(error)?;
+        let evidence = match &options.evidence {
+            Some(path) => std::path::absolute(path).map_err(error)?,
+            None => dirs.run(run_id),
+        };
+        check_tree(&repo, &dirs, &evidence)?;
+        let backend: Vec<MountRule> = options
+            .mounts
+            .iter()
+            .chain(&resolved.engine.mounts)
+            .cloned()
+            .collect();
+        for rules in [
+            &backend,
+            &options.test_sandbox.mounts,
+            &options.review_sandbox.mounts,
+        ] {
+            check_mounts(rules, &repo, &dirs, &evidence)?;
+        }
+        let git = git_view(&repo).map_err(error)?;
+        let mounts = |rules: &[MountRule]| -> Result<Vec<Mount>, PlanError> {
+            let mut all = view::mounts(rules).map_err(error)?;
+            all.extend(view::credential_masks(rules, env.home().as_deref()));
+            for (number, dir) in git.object_dirs.iter().enumerate() {
+                all.push(Mount::Bind {
+                    source: dir.clone(),
+                    target: PathBuf::from(format!("{OBJECTS_INSIDE}/{number}")),
+                    writable: false,
+                });
+            }
+            Ok(all)
+        };
+        let mut backend_mounts = mounts(&backend)?;
+        backend_mounts.extend(start.mounts.iter().cloned());
+        let test_mounts = mounts(&options.test_sandbox.mounts)?;
+        let review_mounts = mounts(&options.review_sandbox.mounts)?;
+        Ok(Self {
+            repo,
+            rules,
+            hide,
+            engine,
+            start,
+            git,
+            dirs,
+            evidence,
+            backend_mounts,
+            test_mounts,
+            review_mounts,
+            resolved,
+        })
+    }
+}
+
+fn check_tree(repo: &Repo, dirs: &StateDirs, evidence: &Path) -> Result<(), PlanError> {
+    let root = repo.root_path();
+    if overlap(root, evidence).map_err(error)? {
+        return fail(format!(
+            "the evidence directory {} and the work tree {} overlap: a backend could read or imitate evidence; give another place with --evidence DIR",
+            evidence.display(),
+            root.display()
+        ));
+    }
+    for own in dirs.own() {
+        if overlap(root, &own).map_err(error)? {
+            return fail(format!(
+                "the work tree {} overlaps Proctor's own directory {}; set XDG_STATE_HOME and XDG_CONFIG_HOME to places outside of it",
+                root.display(),
+                own.display()
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_mounts(
+    rules: &[MountRule],
+    repo: &Repo,
+    dirs: &StateDirs,
+    evidence: &Path,
+) -> Result<(), PlanError> {
+    let mut own = dirs.own();
+    own.push(evidence.to_owned());
+    let mut tree = repo.protected_dirs();
+    tree.push(repo.root_path().to_owned());
+    for rule in rules {
+        if rule.optional && !rule.path.exists() {
+            continue;
+        }
+        let shown = rule.path.display();
+        // What is not there is reported with its option's own words when the mounts are made.
+        let Ok(real) = rule.path.canonicalize() else {
+            continue;
+        };
+        for own in &own {
+            if overlap(&rule.path, own).map_err(error)? {
+                return fail(format!(
+                    "the mount {shown} would show Proctor's own {}: state, configuration and evidence are never shown; mount something narrower, or move them with XDG_STATE_HOME, XDG_CONFIG_HOME or --evidence",
+                    own.display()
+                ));
+            }
+        }
+        for tree in &tree {
+            if rule.mode == MountMode::Rw && overlap(&rule.path, tree).map_err(error)? {
+                return fail(format!(
+                    "the writable mount {shown} overlaps {}: a backend could write past the overlay into the real repository; mount something narrower",
+                    tree.display()
+                ));
+            }
+        }
+        if real.starts_with(repo.root_path()) {
+            return fail(format!(
+                "the mount {shown} is inside the work tree, which is there already; leave the option out"
+            ));
+        }
+    }
+    Ok(())
+}

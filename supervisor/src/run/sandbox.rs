@@ -1,0 +1,228 @@
+//! Starting one of a run's sandboxes: specification, cgroup, identity, and what of all that is not in force.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use proctor_sandbox::cgroup::{Cgroup, CgroupLimits};
+use proctor_sandbox::enforced::Mechanism;
+use proctor_sandbox::error::LaunchError;
+use proctor_sandbox::launch::{Descriptors, Launcher};
+use proctor_sandbox::running::Running;
+use proctor_sandbox::seed::Seed;
+use proctor_sandbox::spec::{self, InjectedFile, Mount, Program, SandboxSpec, Tree};
+use rustix::fs::fstat;
+
+use super::identity::{HostId, IdentityError};
+use super::plan::Plan;
+use super::view;
+use crate::profile::{Limits, Network};
+
+/// Open files of one process.
+const OPEN_FILES: u64 = 65_536;
+/// Inodes of the private file systems: one for each 16 KiB, within reason.
+const INODES: std::ops::RangeInclusive<u64> = 65_536..=1_048_576;
+
+/// One sandbox of the run.
+pub struct Wanted {
+    /// `backend`, `test` or `review`: part of the cgroup's name.
+    pub role: &'static str,
+    /// Program and arguments.
+    pub argv: Vec<OsString>,
+    /// The whole environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// Mounts.
+    pub mounts: Vec<Mount>,
+    /// Files put inside, beside the made-up ones.
+    pub files: Vec<InjectedFile>,
+    /// Network.
+    pub net: Network,
+    /// Whether the tree may be written (into its private layer).
+    pub writable: bool,
+    /// Paths that are masked.
+    pub hidden: Vec<PathBuf>,
+    /// Changes made to the tree before the start.
+    pub tree_seed: Seed,
+    /// Descriptors 0, 1, 2 and further ones.
+    pub stdio: Vec<OwnedFd>,
+}
+
+/// A started sandbox.
+pub struct Started {
+    /// The sandbox.
+    pub running: Arc<Running>,
+    /// Guarantees that are not in force.
+    pub missing: Vec<String>,
+    /// Bytes of memory that only a watcher holds.
+    pub watch_memory: Option<u64>,
+    /// What enforces each limit.
+    pub enforcers: BTreeMap<&'static str, &'static str>,
+    /// Bytes of the private file systems.
+    pub disk: u64,
+    /// Held while the sandbox lives.
+    pub identity: HostId,
+}
+
+/// Why there is no sandbox.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The program could not be executed: the sandbox stands.
+    #[error("{0}")]
+    Program(LaunchError),
+    /// The sandbox is not to be had.
+    #[error("{0}")]
+    Sandbox(LaunchError),
+    /// No host uid.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// A limit that the operator set cannot be enforced here.
+    #[error("{0}")]
+    Limit(String),
+}
+
+/// Bytes of the private file systems: what was set, or the default within half of the memory that backs them.
+pub fn disk_bytes(limits: &Limits, memory: u64) -> u64 {
+    if limits.disk.explicit {
+        limits.disk.value
+    } else {
+        limits.disk.value.min(memory / 2)
+    }
+}
+
+/// The specification of one sandbox.
+pub fn specification(
+    plan: &Plan,
+    wanted: &Wanted,
+    identity: spec::Identity,
+    disk: u64,
+) -> Result<SandboxSpec, LaunchError> {
+    let root = plan.repo.root_path();
+    let stat = fstat(plan.repo.root_fd())
+        .map_err(|e| LaunchError::Launcher(format!("fstat of the work tree: {e}")))?;
+    let mut files = view::files(wanted.net);
+    files.extend(wanted.files.iter().cloned());
+    Ok(SandboxSpec {
+        program: Some(Program {
+            argv: wanted.argv.clone(),
+            env: wanted.env.clone(),
+            cwd: root.to_owned(),
+        }),
+        identity,
+        view: wanted.mounts.clone(),
+        files,
+        tree: Some(Tree {
+            path: root.to_owned(),
+            dev: stat.st_dev,
+            ino: stat.st_ino,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            writable: wanted.writable,
+            hidden: wanted.hidden.clone(),
+        }),
+        network: view::network(wanted.net),
+        hostname: view::HOSTNAME.into(),
+        limits: spec::Limits {
+            disk,
+            inodes: (disk / (16 << 10)).clamp(*INODES.start(), *INODES.end()),
+            tasks: plan.resolved.options.limits.pids.value,
+            open_files: OPEN_FILES,
+        },
+    })
+}
+
+/// Starts a sandbox. Returns when its program was executed.
+///
+/// # Errors
+/// Nothing of it is alive.
+pub fn start(
+    launcher: &Launcher,
+    plan: &Plan,
+    run_id: &str,
+    memory: u64,
+    wanted: Wanted,
+) -> Result<Started, StartError> {
+    let limits = &plan.resolved.options.limits;
+    let identity = HostId::take(&plan.dirs.uid_locks())?;
+    let disk = disk_bytes(limits, memory);
+    let spec = specification(plan, &wanted, identity.identity, disk).map_err(StartError::Sandbox)?;
+    let wanted_limits = CgroupLimits {
+        memory: Some(limits.memory.value),
+        tasks: Some(limits.pids.value + 1),
+        cpus: limits.cpus,
+    };
+    let name = format!("proctor-{run_id}-{}", wanted.role);
+    let cgroup = Cgroup::create(&name, &wanted_limits).map_err(|e| {
+        StartError::Limit(format!(
+            "a cgroup was made and cannot be limited: {e}; see `proctor doctor`"
+        ))
+    })?;
+    let has = |f: fn(&Cgroup) -> bool| cgroup.as_ref().is_some_and(f);
+    let mut missing = Vec::new();
+    let mut enforcers = BTreeMap::from([("disk", "tmpfs"), ("pids", "rlimit")]);
+    let cgroup_name = match cgroup.as_ref().map(Cgroup::version) {
+        Some("v2") => "cgroup2",
+        _ => "cgroup1",
+    };
+    let mut watch_memory = None;
+    if has(Cgroup::limits_memory) {
+        enforcers.insert("memory", cgroup_name);
+    } else if limits.memory.explicit {
+        return Err(StartError::Limit(
+            "--memory was given and no cgroup can enforce it here: run under a delegated cgroup (systemd-run --user --scope -p Delegate=yes), or leave the option out".into(),
+        ));
+    } else {
+        enforcers.insert("memory", "watched");
+        watch_memory = Some(limits.memory.value);
+        missing.push("memory limit: no cgroup to be had; the process tree's resident size is watched, which is not enforcement".to_owned());
+    }
+    if has(Cgroup::limits_tasks) {
+        enforcers.insert("pids", cgroup_name);
+    }
+    if has(Cgroup::limits_cpu) {
+        enforcers.insert("cpus", cgroup_name);
+    } else if limits.cpus.is_some() {
+        return Err(StartError::Limit(
+            "--cpus was given and no cgroup can enforce it here: run under a delegated cgroup (systemd-run --user --scope -p Delegate=yes), or leave the option out".into(),
+        ));
+    }
+    let descriptors = Descriptors {
+        stdio: wanted.stdio,
+        upper_seed: plan.git.seed.clone(),
+        tree_seed: wanted.tree_seed,
+        cgroup,
+    };
+    let running = launcher.launch(&spec, descriptors).map_err(|e| match e {
+        LaunchError::Exec { .. } => StartError::Program(e),
+        e => StartError::Sandbox(e),
+    })?;
+    if !running.enforced().has(Mechanism::LandlockScope) {
+        missing
+            .push("signal and abstract socket scoping: the kernel's Landlock is older than ABI 6".to_owned());
+    }
+    if wanted.net == Network::Host {
+        missing.push("network isolation: the host's network was asked for".to_owned());
+    }
+    if rustix::process::geteuid().as_raw() != 0 {
+        let own = rustix::process::getegid();
+        let others = rustix::process::getgroups().map_or(true, |groups| groups.iter().any(|g| *g != own));
+        if others {
+            missing.push("supplementary groups: an ordinary user cannot drop the caller's own".to_owned());
+        }
+    }
+    Ok(Started {
+        running: Arc::new(running),
+        missing,
+        watch_memory,
+        enforcers,
+        disk,
+        identity,
+    })
+}
+
+/// A path's bytes as a path.
+pub fn path_of(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(OsString::from_vec(bytes.to_vec()))
+}

@@ -1,0 +1,238 @@
+//! From what a run gathered to its report. Puts things into their fields; judges nothing.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use proctor_sandbox::running::{Ended, Running};
+use serde_json::{Value, json};
+
+use super::backend::Settled;
+use super::sandbox::Started;
+use crate::changes::classify::{Change, ChangeSet};
+use crate::profile::{Limits, Network, Timeouts};
+use crate::report::{
+    ApprovalInfo, ChangeKind, FileChange, HostInfo, LimitInfo, Mechanism, PathText, SandboxInfo, UsageInfo,
+};
+use crate::verdict::ApprovalOutcome;
+
+/// A path for a report: text, and its bytes where they are not UTF-8.
+pub fn path_text(path: &[u8]) -> PathText {
+    match std::str::from_utf8(path) {
+        Ok(text) => PathText {
+            path: text.to_owned(),
+            path_b64: None,
+        },
+        Err(_) => PathText {
+            path: String::from_utf8_lossy(path).into_owned(),
+            path_b64: Some(STANDARD.encode(path)),
+        },
+    }
+}
+
+/// The changed files.
+pub fn changed_files(set: &ChangeSet) -> Vec<FileChange> {
+    set.changes.iter().map(file_change).collect()
+}
+
+fn file_change(change: &Change) -> FileChange {
+    use crate::changes::classify::ChangeKind as K;
+    let PathText { path, path_b64 } = path_text(&change.path);
+    let kind = match change.kind {
+        K::Added => ChangeKind::Added,
+        K::Modified => ChangeKind::Modified,
+        K::Deleted => ChangeKind::Deleted,
+        K::ModeChanged => ChangeKind::Mode,
+        K::TypeChanged => ChangeKind::Type,
+    };
+    // A rename stands as what the patch has, a removal and an addition; the addition says where it came from.
+    let from = change.renamed_from.as_deref().map(path_text);
+    FileChange {
+        path,
+        path_b64,
+        old_path: from.as_ref().map(|f| f.path.clone()),
+        old_path_b64: from.and_then(|f| f.path_b64),
+        kind,
+        old_mode: change.old.as_ref().map(|s| format!("{:06o}", s.mode)),
+        new_mode: change.new.as_ref().map(|s| format!("{:06o}", s.mode)),
+        old_size: change.old.as_ref().map(|s| s.size),
+        new_size: change.new.as_ref().map(|s| s.size),
+        old_sha256: change
+            .old
+            .as_ref()
+            .map(|s| s.sha256.clone())
+            .filter(|s| !s.is_empty()),
+        new_sha256: change
+            .new
+            .as_ref()
+            .map(|s| s.sha256.clone())
+            .filter(|s| !s.is_empty()),
+        not_in_patch: None,
+    }
+}
+
+/// Settled requests.
+pub fn approvals(settled: &[(Settled, String)]) -> Vec<ApprovalInfo> {
+    settled
+        .iter()
+        .map(|(one, at)| ApprovalInfo {
+            id: one.request.id.clone(),
+            asked_by: one.asked_by.to_owned(),
+            subject: one.request.subject.clone(),
+            subject_sha256: Some(one.request.subject_sha256.clone()),
+            outcome: match one.answer.outcome {
+                ApprovalOutcome::Granted => "granted",
+                ApprovalOutcome::Denied { .. } => "denied",
+                ApprovalOutcome::Expired => "expired",
+                ApprovalOutcome::Unsettled => "unsettled",
+            }
+            .to_owned(),
+            answered_by: Some(one.answer.by.clone()),
+            answered_at: Some(at.clone()),
+        })
+        .collect()
+}
+
+/// What the backend's sandbox was.
+pub fn sandbox_info(started: Option<&Started>, net: Network) -> SandboxInfo {
+    let network = match net {
+        Network::None => "none",
+        Network::Host => "host",
+    }
+    .to_owned();
+    let Some(started) = started else {
+        return SandboxInfo {
+            level: None,
+            mechanisms: Vec::new(),
+            missing: Vec::new(),
+            network,
+        };
+    };
+    let enforced = started.running.enforced();
+    let mechanisms = enforced
+        .mechanisms()
+        .into_iter()
+        .map(|m| {
+            use proctor_sandbox::enforced::Mechanism as M;
+            let version = match m {
+                M::Landlock => Some(format!("ABI {}", enforced.landlock_abi)),
+                M::CgroupMemory | M::CgroupTasks | M::CgroupCpu => {
+                    started.running.cgroup_version().map(str::to_owned)
+                }
+                M::Seccomp => {
+                    let (rules, instructions) = proctor_sandbox::seccomp::size();
+                    Some(format!("{rules} rules, {instructions} instructions"))
+                }
+                _ => None,
+            };
+            Mechanism {
+                name: m.name(),
+                version,
+                detail: Some(m.what().to_owned()),
+            }
+        })
+        .collect();
+    SandboxInfo {
+        level: Some("full".into()),
+        mechanisms,
+        missing: started.missing.clone(),
+        network,
+    }
+}
+
+/// Every limit of the run.
+pub fn limits(
+    limits: &Limits,
+    timeouts: &Timeouts,
+    started: Option<&Started>,
+    disk: u64,
+) -> BTreeMap<String, LimitInfo> {
+    let enforcer = |name: &str| {
+        started
+            .and_then(|s| s.enforcers.get(name))
+            .map_or("none", |mechanism| *mechanism)
+            .to_owned()
+    };
+    let one = |value: Value, unit: &str, mechanism: String, explicit: bool| LimitInfo {
+        value: (!value.is_null()).then_some(value),
+        unit: unit.to_owned(),
+        mechanism,
+        explicit,
+    };
+    let time = |d: std::time::Duration| one(json!(d.as_millis() as u64), "ms", "supervisor".into(), false);
+    let own = |value: u64, unit: &str| one(json!(value), unit, "supervisor".into(), false);
+    let entries = [
+        (
+            "memory",
+            one(
+                json!(limits.memory.value),
+                "bytes",
+                enforcer("memory"),
+                limits.memory.explicit,
+            ),
+        ),
+        (
+            "pids",
+            one(
+                json!(limits.pids.value),
+                "tasks",
+                enforcer("pids"),
+                limits.pids.explicit,
+            ),
+        ),
+        (
+            "cpus",
+            one(
+                json!(limits.cpus),
+                "cpus",
+                enforcer("cpus"),
+                limits.cpus.is_some(),
+            ),
+        ),
+        (
+            "disk",
+            one(json!(disk), "bytes", enforcer("disk"), limits.disk.explicit),
+        ),
+        ("max_log", own(limits.max_log, "bytes")),
+        ("max_files", own(limits.max_files, "files")),
+        ("max_patch", own(limits.max_patch, "bytes")),
+        ("wall", time(timeouts.wall)),
+        ("idle", time(timeouts.idle)),
+        ("grace", time(timeouts.grace)),
+        ("test", time(timeouts.test)),
+        ("review", time(timeouts.review)),
+        ("approval", time(timeouts.approval)),
+    ];
+    entries
+        .into_iter()
+        .map(|(name, limit)| (name.to_owned(), limit))
+        .collect()
+}
+
+/// What one sandbox used.
+pub fn usage(running: &Running, ended: Option<Ended>, output: u64) -> UsageInfo {
+    let cgroup = running.cgroup_usage();
+    UsageInfo {
+        user_us: ended.map(|e| e.user_micros),
+        system_us: ended.map(|e| e.system_micros),
+        max_memory: cgroup
+            .and_then(|u| u.memory_peak)
+            .or_else(|| ended.map(|e| e.max_rss_kib * 1024)),
+        max_tasks: None,
+        disk: running.disk_usage().ok().map(|d| d.bytes),
+        output: Some(output),
+    }
+}
+
+/// The machine, without its name.
+pub fn host(memory: u64) -> HostInfo {
+    let uname = rustix::system::uname();
+    HostInfo {
+        os: "linux".into(),
+        kernel: uname.release().to_string_lossy().into_owned(),
+        arch: uname.machine().to_string_lossy().into_owned(),
+        cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
+        memory: Some(memory),
+        name: None,
+    }
+}

@@ -1,0 +1,114 @@
+//! When each phase of a run began and ended: for the report's timings and the trace's spans.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::evidence::trace::{Attribute, Completeness, Span, SpanId, SpanStatus, TraceId, TraceWriter};
+use crate::report::Timing;
+
+/// One phase.
+#[derive(Debug, Clone)]
+struct Phase {
+    name: &'static str,
+    start: Instant,
+    end: Option<Instant>,
+    error: Option<String>,
+}
+
+/// The phases of a run.
+#[derive(Debug)]
+pub struct Timeline {
+    start: Instant,
+    start_ns: u64,
+    phases: Vec<Phase>,
+}
+
+impl Timeline {
+    /// Begins now.
+    pub fn new() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            start: Instant::now(),
+            start_ns: since.as_nanos() as u64,
+            phases: Vec::new(),
+        }
+    }
+
+    /// A phase begins; the one before it ends.
+    pub fn begin(&mut self, name: &'static str) {
+        self.end(None);
+        self.phases.push(Phase {
+            name,
+            start: Instant::now(),
+            end: None,
+            error: None,
+        });
+    }
+
+    /// The phase ends, with an error where there was one.
+    pub fn end(&mut self, error: Option<String>) {
+        if let Some(phase) = self.phases.last_mut().filter(|p| p.end.is_none()) {
+            phase.end = Some(Instant::now());
+            phase.error = error;
+        }
+    }
+
+    /// For the report, in microseconds.
+    pub fn timings(&self) -> Vec<Timing> {
+        let micros = |d: std::time::Duration| d.as_micros() as u64;
+        self.phases
+            .iter()
+            .map(|p| Timing {
+                phase: p.name.to_owned(),
+                start_us: micros(p.start - self.start),
+                duration_us: micros(p.end.unwrap_or_else(Instant::now) - p.start),
+            })
+            .collect()
+    }
+
+    /// Writes the trace: the run and its phases.
+    ///
+    /// # Errors
+    /// No random ids to be had, or the write error.
+    pub fn write_trace(
+        &self,
+        out: impl std::io::Write,
+        run_id: &str,
+        attributes: Vec<(String, Attribute)>,
+        failed: Option<String>,
+    ) -> std::io::Result<()> {
+        let random = |e: getrandom::Error| std::io::Error::other(e.to_string());
+        let completeness = [
+            ("phases", Completeness::Complete),
+            ("limits", Completeness::Complete),
+        ];
+        let mut writer = TraceWriter::new(out, TraceId::new().map_err(random)?, run_id, &completeness);
+        let at = |instant: Instant| self.start_ns + (instant - self.start).as_nanos() as u64;
+        let root = SpanId::new().map_err(random)?;
+        let now = Instant::now();
+        let status = |error: &Option<String>| match error {
+            Some(why) => SpanStatus::Error(why.clone()),
+            None => SpanStatus::Ok,
+        };
+        let mut spans = vec![Span {
+            id: root,
+            parent: None,
+            name: "run".into(),
+            start_ns: self.start_ns,
+            end_ns: at(now),
+            attributes,
+            status: status(&failed),
+        }];
+        for phase in &self.phases {
+            spans.push(Span {
+                id: SpanId::new().map_err(random)?,
+                parent: Some(root),
+                name: format!("phase {}", phase.name),
+                start_ns: at(phase.start),
+                end_ns: at(phase.end.unwrap_or(now)),
+                attributes: vec![("proctor.phase".into(), Attribute::from(phase.name))],
+                status: status(&phase.error),
+            });
+        }
+        writer.write(&spans)
+    }
+}
