@@ -73,6 +73,8 @@ pub struct Event {
 pub enum EventProblemKind {
     /// Not an event of this schema.
     Malformed(String),
+    /// Not as the writer writes it: a field twice, other spacing or order.
+    Form,
     /// Another schema.
     Schema(String),
     /// Another run's event.
@@ -119,6 +121,7 @@ impl fmt::Display for EventProblemKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed(why) => write!(f, "is no event: {why}"),
+            Self::Form => f.write_str("is not in the form in which Proctor writes it"),
             Self::Schema(found) => write!(f, "has schema {found:?}, not {SCHEMA:?}"),
             Self::RunId(found) => write!(f, "belongs to run {found:?}"),
             Self::Seq { expected, found } => write!(
@@ -207,6 +210,7 @@ pub fn read_events<R: BufRead>(
         last_micros: i64::MIN,
         open: BTreeMap::new(),
         finished: false,
+        form: Vec::new(),
     };
     let mut line = Vec::new();
     loop {
@@ -284,6 +288,8 @@ struct Check {
     last_micros: i64,
     open: BTreeMap<OpenKey, Vec<(u64, u64, EventType)>>,
     finished: bool,
+    /// The line as it would be written, reused.
+    form: Vec<u8>,
 }
 
 impl Check {
@@ -308,6 +314,10 @@ impl Check {
                 return None;
             }
         };
+        self.form.clear();
+        if serde_json::to_writer(&mut self.form, &event).is_err() || self.form != line {
+            self.problem(EventProblemKind::Form);
+        }
         let expected = self.summary.count - 1;
         if event.schema != SCHEMA {
             self.problem(EventProblemKind::Schema(shortened(&event.schema)));

@@ -91,7 +91,7 @@ fn starts_without_ends_and_ends_of_nothing_are_named() {
             kind: EventProblemKind::Unended(EventType::TestStarted)
         }
     );
-    let end = r#"{"status":"interrupted","of":"test","started_seq":7}"#;
+    let end = r#"{"of":"test","started_seq":7,"status":"interrupted"}"#;
     let bytes = forged(&[START, ("test.completed", "supervisor", "observed", end), FINISH]);
     assert_eq!(kinds(&bytes), [EventProblemKind::NoSuchStart]);
     let bytes = forged(&[START, ("test.completed", "supervisor", "observed", "{}"), FINISH]);
@@ -138,6 +138,27 @@ fn hostile_lines_are_problems_and_no_panics() {
             .iter()
             .any(|problem| problem.kind == EventProblemKind::TooManyLines)
     );
+}
+
+/// Serde would take a list for a structure and a field twice in a map.
+#[test]
+fn a_line_in_another_form_is_named() {
+    let twice = ("message", "backend", "claimed", r#"{"text":"a","text":"b"}"#);
+    assert_eq!(kinds(&forged(&[START, twice, FINISH])), [EventProblemKind::Form]);
+    let spaced = (
+        "message",
+        "backend",
+        "claimed",
+        r#"{"text": 1.7976931348623157e308}"#,
+    );
+    assert_eq!(kinds(&forged(&[START, spaced, FINISH])), [EventProblemKind::Form]);
+    let exact = (
+        "message",
+        "backend",
+        "claimed",
+        r#"{"cost":0.12345678901234568,"t":-5e-324}"#,
+    );
+    assert_eq!(kinds(&forged(&[START, exact, FINISH])), []);
 }
 
 #[test]

@@ -10,6 +10,7 @@ pub mod payload;
 pub mod secrets;
 pub mod testlog;
 pub mod trace;
+pub mod verify;
 
 pub use artifact::{Artifact, ArtifactError, Step};
 pub use descriptor::{Annotations, Digest, ResourceDescriptor, is_plain_name};

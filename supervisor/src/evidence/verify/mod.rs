@@ -1,0 +1,539 @@
+//! Checks an evidence directory again: digests, chain, freshness, and that its parts agree with each other.
+//!
+//! The directory is hostile input: everything is opened without following links, read once, within limits, and each
+//! wrong thing is named. What needs the repository or a key is asked of the caller's [`PatchCheck`] and
+//! [`AuthenticityCheck`].
+
+mod agree;
+mod fresh;
+mod open;
+mod patch;
+mod seen;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufRead, Read};
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use super::descriptor::{ResourceDescriptor, is_plain_name};
+use super::testlog::{self, TestBegin, TestEnd};
+use super::{
+    EVENTS, MAX_REPORT, PATCH, REPORT, REPORT_DIGEST, REQUIRED, STATEMENT, TEST_LOG, TRACE, UNNAMED,
+};
+use crate::event::{LogSummary, ReadLimits, hex, read_events};
+use crate::report::Report;
+use crate::report::escape::terminal as safe;
+use crate::verdict::{BlockerCode, Status};
+use open::{Directory, Hashed};
+use patch::PatchFiles;
+use seen::Seen;
+
+/// Most artifacts of a manifest.
+const MAX_ARTIFACTS: usize = 500;
+/// Most problems that are listed.
+const MAX_PROBLEMS: usize = 200;
+/// Longest line of the trace, bytes.
+const MAX_TRACE_LINE: u64 = 4 << 20;
+/// Longest message of a problem, characters.
+const MAX_MESSAGE: usize = 500;
+
+/// Does the patch, applied to the base commit, give the result tree? (Asked of whoever has the repository.)
+pub trait PatchCheck {
+    /// Says what is wrong, if anything. `patch` is at its beginning; its digest was found right.
+    ///
+    /// # Errors
+    /// The reason why the answer is no, or is not to be had.
+    fn check(
+        &self,
+        base_commit: &str,
+        base_tree: &str,
+        result_tree: &str,
+        patch: &mut dyn Read,
+    ) -> Result<(), String>;
+}
+
+/// Does a signature cover these artifacts? (Asked of whoever has the key.)
+pub trait AuthenticityCheck {
+    /// The id of the key that signed, of a statement that names exactly these artifacts (report included).
+    ///
+    /// # Errors
+    /// The reason why the statement does not hold.
+    fn check(&self, statement: &[u8], artifacts: &[ResourceDescriptor]) -> Result<String, String>;
+}
+
+/// What is asked beyond consistency.
+#[derive(Clone, Copy)]
+pub struct VerifyOptions<'a> {
+    /// The nonce that the evidence must hold.
+    pub nonce: Option<&'a str>,
+    /// How long ago the run may have ended.
+    pub max_age: Option<Duration>,
+    /// Now, microseconds since 1970.
+    pub now: i64,
+    /// Asked about the patch.
+    pub patch_check: Option<&'a dyn PatchCheck>,
+    /// Asked about the signature.
+    pub authenticity: Option<&'a dyn AuthenticityCheck>,
+    /// Unsigned evidence is a problem.
+    pub require_signature: bool,
+    /// Largest artifact that is read, bytes.
+    pub max_artifact: u64,
+}
+
+impl Default for VerifyOptions<'_> {
+    fn default() -> Self {
+        Self {
+            nonce: None,
+            max_age: None,
+            now: crate::event::now_micros(),
+            patch_check: None,
+            authenticity: None,
+            require_signature: false,
+            max_artifact: 64 << 30,
+        }
+    }
+}
+
+impl std::fmt::Debug for VerifyOptions<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("VerifyOptions")
+            .field("nonce", &self.nonce)
+            .field("max_age", &self.max_age)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What kind of thing is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProblemKind {
+    /// A file is missing, special, linked, too large or unreadable.
+    File,
+    /// A file that the manifest does not name.
+    Unnamed,
+    /// The report cannot be read or contradicts itself.
+    Report,
+    /// The manifest is not complete or not sound.
+    Manifest,
+    /// A digest or size does not hold.
+    Digest,
+    /// The event log is not sound.
+    Events,
+    /// Two parts disagree.
+    Disagreement,
+    /// It is not the run, or not of the time, that was asked for.
+    Freshness,
+    /// The patch does not give the result tree.
+    Patch,
+    /// A signature is missing or does not hold.
+    Signature,
+}
+
+/// One wrong thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// What kind.
+    pub kind: ProblemKind,
+    /// In which artifact (`.` is the directory); safe to print.
+    pub artifact: String,
+    /// What is wrong; safe to print.
+    pub message: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.artifact, self.message)
+    }
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VerifyResult {
+    /// True where nothing is wrong.
+    pub valid: bool,
+    /// The run, as the report says; safe to print.
+    pub run_id: Option<String>,
+    /// The verdict that the report says: to be believed only where nothing is wrong.
+    pub status: Option<Status>,
+    /// The codes of the report's blockers.
+    pub blockers: Vec<BlockerCode>,
+    /// SHA-256 of `report.json` as it was read.
+    pub report_sha256: Option<String>,
+    /// `unsigned`, or `signed by KEYID`. Unsigned evidence shows consistency, not origin.
+    pub authenticity: String,
+    /// Artifacts whose digest was computed.
+    pub artifacts: usize,
+    /// Bytes that were read.
+    pub bytes: u64,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+    /// Problems beyond those listed.
+    pub more_problems: u64,
+}
+
+#[derive(Debug, Default)]
+struct Problems {
+    list: Vec<Problem>,
+    more: u64,
+}
+
+impl Problems {
+    fn add(&mut self, kind: ProblemKind, artifact: &str, message: impl AsRef<str>) {
+        if self.list.len() >= MAX_PROBLEMS {
+            self.more += 1;
+            return;
+        }
+        let clip = |text: &str, most: usize| safe(&text.chars().take(most).collect::<String>());
+        let message = clip(message.as_ref(), MAX_MESSAGE);
+        self.list.push(Problem {
+            kind,
+            artifact: clip(artifact, 120),
+            message,
+        });
+    }
+}
+
+/// What was read of the artifacts, for the comparison of the parts.
+#[derive(Debug, Default)]
+struct Contents {
+    events: Option<(LogSummary, Seen)>,
+    patch: Option<PatchFiles>,
+    test: Option<(TestBegin, TestEnd)>,
+    test_empty: bool,
+}
+
+/// Checks a directory. Never fails: what cannot be checked is a problem.
+#[must_use]
+pub fn verify(path: &Path, options: VerifyOptions<'_>) -> VerifyResult {
+    let mut result = VerifyResult {
+        valid: false,
+        run_id: None,
+        status: None,
+        blockers: Vec::new(),
+        report_sha256: None,
+        authenticity: "unsigned".to_owned(),
+        artifacts: 0,
+        bytes: 0,
+        problems: Vec::new(),
+        more_problems: 0,
+    };
+    let mut problems = Problems::default();
+    match Directory::open(path) {
+        Ok(dir) => check(&dir, options, &mut result, &mut problems),
+        Err(why) => problems.add(ProblemKind::File, ".", why),
+    }
+    result.valid = problems.list.is_empty();
+    result.problems = problems.list;
+    result.more_problems = problems.more;
+    result
+}
+
+fn check(dir: &Directory, options: VerifyOptions<'_>, result: &mut VerifyResult, problems: &mut Problems) {
+    let names = dir.names().unwrap_or_else(|why| {
+        problems.add(ProblemKind::File, ".", why);
+        Vec::new()
+    });
+    let Some((report, sha256)) = read_report(dir, problems) else {
+        return;
+    };
+    result.bytes += sha256.1;
+    result.run_id = Some(safe(&report.run_id.chars().take(64).collect::<String>()));
+    result.status = Some(report.status);
+    result.blockers = report.blockers.iter().map(|blocker| blocker.code).collect();
+    result.report_sha256 = Some(sha256.0.clone());
+
+    manifest(&report, problems);
+    let named: BTreeSet<&str> = report
+        .digest_manifest
+        .iter()
+        .map(|one| one.name.as_str())
+        .collect();
+    for name in names
+        .iter()
+        .filter(|name| !UNNAMED.contains(&name.as_str()) && !named.contains(name.as_str()))
+    {
+        problems.add(ProblemKind::Unnamed, name, "the manifest does not name this file");
+    }
+
+    let mut contents = Contents::default();
+    let mut sound = BTreeMap::new();
+    for artifact in report.digest_manifest.iter().take(MAX_ARTIFACTS) {
+        match read_artifact(dir, artifact, &report, options, &mut contents, problems) {
+            Ok((digest, size)) => {
+                result.artifacts += 1;
+                result.bytes += size;
+                let right = digest == artifact.digest.sha256 && size == artifact.annotations.size;
+                if !right {
+                    let expected = &artifact.digest.sha256;
+                    let said = artifact.annotations.size;
+                    let message = format!(
+                        "does not hold: {size} bytes with SHA-256 {digest}, the manifest says {said} and {expected}"
+                    );
+                    problems.add(ProblemKind::Digest, &artifact.name, message);
+                }
+                sound.insert(artifact.name.clone(), right);
+            }
+            Err(why) => problems.add(ProblemKind::File, &artifact.name, why),
+        }
+    }
+
+    fresh::check(&report, options, problems);
+    agree::check(&report, &contents, problems);
+    if let Some(asked) = options.patch_check {
+        patch_check(
+            dir,
+            &report,
+            sound.get(PATCH) == Some(&true),
+            asked,
+            options,
+            problems,
+        );
+    }
+    authenticity(dir, &report, &sha256, options, result, problems);
+}
+
+fn read_report(dir: &Directory, problems: &mut Problems) -> Option<(Report, (String, u64))> {
+    let bytes = match whole(dir, REPORT, MAX_REPORT as u64) {
+        Ok(bytes) => bytes,
+        Err(why) => {
+            problems.add(ProblemKind::File, REPORT, why);
+            return None;
+        }
+    };
+    let sha256 = hex::encode(&Sha256::digest(&bytes));
+    match whole(dir, REPORT_DIGEST, 1024) {
+        Ok(line) if line == format!("{sha256}  {REPORT}\n").as_bytes() => {}
+        Ok(_) => problems.add(
+            ProblemKind::Digest,
+            REPORT_DIGEST,
+            format!("does not hold: {REPORT} has SHA-256 {sha256}"),
+        ),
+        Err(why) => problems.add(ProblemKind::File, REPORT_DIGEST, why),
+    }
+    match Report::from_json(&bytes) {
+        Ok(report) => {
+            // Two readers must not see two reports: no field twice, nothing in another place.
+            if report.to_json().ok().as_deref() != Some(&bytes[..]) {
+                problems.add(
+                    ProblemKind::Report,
+                    REPORT,
+                    "is not in the form in which Proctor writes it",
+                );
+            }
+            Some((report, (sha256, bytes.len() as u64)))
+        }
+        Err(error) => {
+            problems.add(ProblemKind::Report, REPORT, error.to_string());
+            None
+        }
+    }
+}
+
+fn whole(dir: &Directory, name: &str, max: u64) -> Result<Vec<u8>, String> {
+    let (file, _) = dir.file(name, max)?;
+    let mut bytes = Vec::new();
+    file.take(max + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| format!("cannot be read: {error}"))?;
+    if bytes.len() as u64 > max {
+        Err(format!("has more than the {max} bytes that are read"))
+    } else {
+        Ok(bytes)
+    }
+}
+
+fn manifest(report: &Report, problems: &mut Problems) {
+    let mut add = |message: String| problems.add(ProblemKind::Manifest, REPORT, message);
+    if report.digest_manifest.len() > MAX_ARTIFACTS {
+        add(format!("the manifest names more than {MAX_ARTIFACTS} artifacts"));
+    }
+    let mut names = BTreeSet::new();
+    for artifact in &report.digest_manifest {
+        let name = artifact.name.as_str();
+        if !is_plain_name(name) || UNNAMED.contains(&name) {
+            add(format!(
+                "the manifest names {name:?}, which can be no artifact of it"
+            ));
+        }
+        if !names.insert(name) {
+            add(format!("the manifest names {name:?} twice"));
+        }
+        if !hex::is_sha256(&artifact.digest.sha256) {
+            add(format!("the manifest's digest of {name:?} is no SHA-256"));
+        }
+        if report.artifact_paths.get(name).map(String::as_str) != Some(name) {
+            add(format!("artifact_paths does not say where {name:?} is"));
+        }
+    }
+    for name in REQUIRED.iter().filter(|name| !names.contains(*name)) {
+        add(format!("the manifest does not name the required artifact {name}"));
+    }
+    for name in report.artifact_paths.keys() {
+        if !names.contains(name.as_str()) && !UNNAMED.contains(&name.as_str()) {
+            add(format!(
+                "artifact_paths names {name:?}, which the manifest does not"
+            ));
+        }
+    }
+}
+
+fn read_artifact(
+    dir: &Directory,
+    artifact: &ResourceDescriptor,
+    report: &Report,
+    options: VerifyOptions<'_>,
+    contents: &mut Contents,
+    problems: &mut Problems,
+) -> Result<(String, u64), String> {
+    let (file, size) = dir.file(&artifact.name, options.max_artifact)?;
+    let mut input = Hashed::new(file, size);
+    match artifact.name.as_str() {
+        EVENTS => {
+            let mut seen = Seen::new(report);
+            let summary = read_events(&mut input, ReadLimits::default(), Some(&report.run_id), |event| {
+                seen.add(event)
+            });
+            contents.events = Some((summary, seen));
+        }
+        PATCH => match patch::read_patch(&mut input) {
+            Ok(files) => contents.patch = Some(files),
+            Err(why) => problems.add(
+                ProblemKind::Patch,
+                PATCH,
+                format!("is no patch as git writes it: {why}"),
+            ),
+        },
+        TEST_LOG => match frame(&mut input, size) {
+            Ok(frame) => {
+                contents.test_empty = size == 0;
+                contents.test = frame;
+            }
+            Err(why) => problems.add(ProblemKind::Disagreement, TEST_LOG, why),
+        },
+        TRACE => {
+            if let Err(why) = trace(&mut input) {
+                problems.add(ProblemKind::File, TRACE, why);
+            }
+        }
+        _ => {}
+    }
+    input.end().map_err(|error| format!("cannot be read: {error}"))
+}
+
+/// The frame of `test.log`, from its two ends; nothing in an empty one.
+fn frame(input: &mut impl Read, size: u64) -> Result<Option<(TestBegin, TestEnd)>, String> {
+    if size == 0 {
+        return Ok(None);
+    }
+    let (mut first, mut last) = (Vec::new(), Vec::new());
+    let mut buffer = vec![0; testlog::MAX_FRAME];
+    loop {
+        let count = input
+            .read(&mut buffer)
+            .map_err(|error| format!("cannot be read: {error}"))?;
+        if count == 0 {
+            break;
+        }
+        let room = testlog::MAX_FRAME - first.len();
+        first.extend_from_slice(&buffer[..count.min(room)]);
+        last.extend_from_slice(&buffer[..count]);
+        let excess = last.len().saturating_sub(testlog::MAX_FRAME);
+        last.drain(..excess);
+    }
+    testlog::parse(&first, &last, size).map(Some)
+}
+
+/// Each line is one `TracesData`.
+fn trace(input: &mut impl BufRead) -> Result<(), String> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct TracesData {
+        #[serde(rename = "resourceSpans")]
+        _spans: Vec<serde::de::IgnoredAny>,
+    }
+    let mut line = Vec::new();
+    for number in 1_u64.. {
+        line.clear();
+        let mut part = Read::take(&mut *input, MAX_TRACE_LINE);
+        let count = part
+            .read_until(b'\n', &mut line)
+            .map_err(|error| format!("cannot be read: {error}"))?;
+        if count == 0 {
+            return Ok(());
+        }
+        if line.last() != Some(&b'\n') {
+            return Err(format!(
+                "line {number} is cut, or longer than {MAX_TRACE_LINE} bytes"
+            ));
+        }
+        serde_json::from_slice::<TracesData>(&line).map_err(|error| format!("line {number}: {error}"))?;
+    }
+    Ok(())
+}
+
+fn patch_check(
+    dir: &Directory,
+    report: &Report,
+    sound: bool,
+    asked: &dyn PatchCheck,
+    options: VerifyOptions<'_>,
+    problems: &mut Problems,
+) {
+    let (Some(commit), Some(tree), Some(result)) =
+        (&report.base_commit, &report.base_tree, &report.result_tree)
+    else {
+        problems.add(
+            ProblemKind::Patch,
+            PATCH,
+            "the report names no base and result that it could be held against",
+        );
+        return;
+    };
+    if !sound {
+        problems.add(
+            ProblemKind::Patch,
+            PATCH,
+            "was not held against the repository: its digest does not hold",
+        );
+        return;
+    }
+    let checked = dir
+        .file(PATCH, options.max_artifact)
+        .and_then(|(mut file, _): (File, u64)| asked.check(commit, tree, result, &mut file));
+    if let Err(why) = checked {
+        problems.add(ProblemKind::Patch, PATCH, why);
+    }
+}
+
+fn authenticity(
+    dir: &Directory,
+    report: &Report,
+    sha256: &(String, u64),
+    options: VerifyOptions<'_>,
+    result: &mut VerifyResult,
+    problems: &mut Problems,
+) {
+    if let Some(asked) = options.authenticity {
+        let mut artifacts = report.digest_manifest.clone();
+        artifacts.push(ResourceDescriptor::new(REPORT, sha256.0.clone(), sha256.1));
+        let signed =
+            whole(dir, STATEMENT, MAX_REPORT as u64).and_then(|bytes| asked.check(&bytes, &artifacts));
+        match signed {
+            Ok(key) => result.authenticity = format!("signed by {}", safe(&key)),
+            Err(why) => problems.add(ProblemKind::Signature, STATEMENT, why),
+        }
+    } else if options.require_signature {
+        problems.add(
+            ProblemKind::Signature,
+            STATEMENT,
+            "a signature is required and no key to check it was given (--key FILE)",
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests;
