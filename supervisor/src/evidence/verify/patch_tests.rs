@@ -106,6 +106,40 @@ fn every_kind_of_change_is_read() {
     );
 }
 
+/// `git diff --cached --binary --full-index -M` of git itself: CRLF, NUL bytes, spaces, tabs, quotes, bytes that are
+/// no UTF-8, no newline at the end, a file made a symlink, and content that looks like headers.
+#[test]
+fn what_git_writes_is_read() {
+    let files = read_patch(&include_bytes!("patch_git.diff")[..]).unwrap();
+    let names = |paths: Vec<&PathBytes>| {
+        paths
+            .iter()
+            .map(|p| p.escape_ascii().to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        names(files.added.keys().collect()),
+        ["link", "nb", "tricky", "\\xff\\x01"]
+    );
+    assert_eq!(names(files.deleted.keys().collect()), ["link"]);
+    let modified = names(files.modified.keys().collect());
+    assert_eq!(
+        modified,
+        [
+            "a b",
+            "bin",
+            "crlf",
+            "many",
+            "nonl",
+            "s.sh",
+            "\\xc3\\xa9\\\"q\\ttab"
+        ]
+    );
+    assert_eq!(names(files.renamed.keys().collect()), ["d/to", "new"]);
+    assert_eq!(files.added[&b"link"[..]], "100644");
+    assert_eq!(files.deleted[&b"link"[..]], "120000");
+}
+
 #[test]
 fn an_empty_patch_changes_nothing() {
     assert_eq!(read("").unwrap(), PatchFiles::default());

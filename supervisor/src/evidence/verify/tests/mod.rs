@@ -1,0 +1,207 @@
+//! A run's evidence in parts that tests can change before and after it is written.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::*;
+use crate::event::{EventLimits, EventType, EventWriter, Native, NewEvent, Source, now_micros};
+use crate::evidence::{
+    DECISION, EvidenceDir, FreshnessStart, MARKDOWN, STDERR, STDOUT, TEST_LOG, TRACE, payload, testlog, trace,
+};
+use crate::exit::ExitCode;
+use crate::report::{ChangeKind, FileChange, PathText, ReviewStatus, TestStatus, markdown, sample};
+use crate::verdict::{Blocker, Verdict};
+
+mod agreement;
+mod files;
+
+const PATCH_TEXT: &str = "\
+diff --git a/src/a.rs b/src/a.rs
+index 0123456..89abcde 100644
+--- a/src/a.rs
++++ b/src/a.rs
+@@ -1 +1 @@
+-x
++y
+";
+const OUT: &[u8] = b"{\"type\":\"hello\"}\n{\"type\":\"done\"}\n";
+
+/// A run that passes, in parts that a test can change before they are written: everything that a forger who knows
+/// the format could do.
+struct Run {
+    report: Report,
+    events: Vec<NewEvent>,
+    patch: Vec<u8>,
+    test_log: Vec<u8>,
+    extra: Vec<(&'static str, Vec<u8>)>,
+    log_changes: Vec<FileChange>,
+}
+
+impl Run {
+    fn new() -> Self {
+        let start = FreshnessStart::now(Some("00ff")).unwrap();
+        let mut report = sample::report();
+        report.run_id = start.run_id.clone();
+        let id = |digit: &str| Some(digit.repeat(40));
+        report.freshness = start.end(id("1"), id("2"), id("3"));
+        report.run_start = report.freshness.wall_start.clone();
+        let output = b"1 passed\n";
+        let end = testlog::TestEnd {
+            output_bytes: 9,
+            exit_code: Some(0),
+            signal: None,
+            note: None,
+        };
+        let test_log = [
+            testlog::header(&report.run_id, Some("make test")),
+            output.to_vec(),
+            testlog::trailer(&end, false),
+        ];
+        let supervisor = |event_type| NewEvent::new(event_type, Source::Supervisor);
+        let native = Native {
+            stream: "stdout".into(),
+            line: 2,
+            offset: 17,
+            kind: None,
+            id: None,
+            ts: None,
+        };
+        let events = vec![
+            payload::run_started("00ff", "fake", None, "patch"),
+            supervisor(EventType::DecisionRecorded),
+            supervisor(EventType::SandboxReady),
+            supervisor(EventType::BackendStarted),
+            NewEvent::new(EventType::Message, Source::Backend)
+                .with("text", "done")
+                .at(native),
+            payload::backend_exited(Some(0), None),
+            NewEvent::new(EventType::TestStarted, Source::Test),
+            payload::test_completed(Some(0), None),
+        ];
+        Self {
+            log_changes: report.changed_files.clone(),
+            report,
+            events,
+            patch: PATCH_TEXT.into(),
+            test_log: test_log.concat(),
+            extra: vec![],
+        }
+    }
+
+    fn blockers(&mut self, blockers: Vec<Blocker>, exit: ExitCode) {
+        self.report.status = Status::Fail;
+        self.report.exit_code = exit.code();
+        self.report.blockers = blockers;
+    }
+
+    /// Writes everything; `edit` sees the report when all its digests are known.
+    fn write(self, edit: impl FnOnce(&mut Report)) -> Written {
+        let Self {
+            mut report,
+            events,
+            patch,
+            test_log,
+            extra,
+            log_changes,
+        } = self;
+        let top = tempfile::tempdir().unwrap();
+        let dir = EvidenceDir::create(&top.path().join("e")).unwrap();
+        let artifact = dir.create_artifact(EVENTS).unwrap();
+        let mut writer = EventWriter::new(artifact, &report.run_id, EventLimits::default());
+        for event in events {
+            writer.emit(event).unwrap();
+        }
+        for change in &log_changes {
+            writer.emit(payload::file_changed(change)).unwrap();
+        }
+        let described = dir.write_whole(PATCH, &patch).unwrap();
+        writer.emit(payload::artifact_written(&described)).unwrap();
+        for blocker in &report.blockers {
+            writer.emit(payload::blocker_raised(blocker)).unwrap();
+        }
+        let exit = ExitCode::from_code(report.exit_code).unwrap();
+        let verdict = Verdict {
+            status: report.status,
+            blockers: report.blockers.clone(),
+            exit,
+        };
+        writer.emit(payload::run_finished(&verdict)).unwrap();
+        let (artifact, end) = writer.finish().unwrap();
+        artifact.finish().unwrap();
+        report.events.count = end.count;
+        report.events.last_hash = end.last_hash;
+        dir.write_whole(TEST_LOG, &test_log).unwrap();
+        let spans = dir.create_artifact(TRACE).unwrap();
+        let mut spans = trace::TraceWriter::new(spans, trace::TraceId::new().unwrap(), &report.run_id, &[]);
+        let span = trace::Span {
+            id: trace::SpanId::new().unwrap(),
+            parent: None,
+            name: "run".into(),
+            start_ns: 1,
+            end_ns: 2,
+            attributes: vec![],
+            status: trace::SpanStatus::Ok,
+        };
+        spans.write(&[span]).unwrap();
+        spans.into_inner().finish().unwrap();
+        dir.write_whole(STDOUT, OUT).unwrap();
+        dir.write_whole(STDERR, b"").unwrap();
+        report.decision.digest = Some(dir.write_whole(DECISION, b"{}").unwrap().digest.sha256);
+        for (name, bytes) in extra {
+            dir.write_whole(name, &bytes).unwrap();
+        }
+        report.freshness.wall_end = crate::event::format_micros(now_micros());
+        report.run_end = report.freshness.wall_end.clone();
+        report.digest_manifest = dir.manifest();
+        dir.write_whole(MARKDOWN, markdown::render(&report).as_bytes())
+            .unwrap();
+        report.digest_manifest = dir.manifest();
+        report.artifact_paths = report
+            .digest_manifest
+            .iter()
+            .map(|one| (one.name.clone(), one.name.clone()))
+            .collect();
+        edit(&mut report);
+        dir.sync();
+        dir.publish_report(&report.to_json().unwrap(), None).unwrap();
+        Written {
+            path: dir.path().to_owned(),
+            _top: top,
+        }
+    }
+}
+
+struct Written {
+    path: PathBuf,
+    _top: tempfile::TempDir,
+}
+
+impl Written {
+    fn verify(&self) -> VerifyResult {
+        verify(&self.path, VerifyOptions::default())
+    }
+
+    fn problems(&self) -> Vec<String> {
+        self.verify().problems.iter().map(ToString::to_string).collect()
+    }
+
+    /// Rewrites an artifact; `report.json` and its digest stay.
+    fn rewrite(&self, name: &str, bytes: &[u8]) {
+        std::fs::write(self.path.join(name), bytes).unwrap();
+    }
+}
+
+fn one(problems: &[String], text: &str) {
+    assert!(
+        problems.len() == 1 && problems[0].contains(text),
+        "expected one problem with {text:?}: {problems:#?}"
+    );
+}
+
+fn some(problems: &[String], text: &str) {
+    assert!(
+        problems.iter().any(|problem| problem.contains(text)),
+        "none with {text:?}: {problems:#?}"
+    );
+}
