@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
+use super::cut::MAX_ID;
 use super::hex;
 use super::time::parse_micros;
 use super::types::{EventType, Source, SpanKind, Trust};
@@ -317,6 +318,11 @@ impl Check {
         self.form.clear();
         if serde_json::to_writer(&mut self.form, &event).is_err() || self.form != line {
             self.problem(EventProblemKind::Form);
+        }
+        if event.call_id.as_ref().is_some_and(|id| id.len() > MAX_ID) {
+            // The writer makes none so long, and open calls are kept by their ids.
+            self.problem(EventProblemKind::Malformed("its call_id is too long".to_owned()));
+            return None;
         }
         let expected = self.summary.count - 1;
         if event.schema != SCHEMA {

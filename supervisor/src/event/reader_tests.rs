@@ -123,6 +123,11 @@ fn hostile_lines_are_problems_and_no_panics() {
     assert!(matches!(kinds(b"\xff\xfe\n")[0], EventProblemKind::Malformed(_)));
     let long = vec![b'x'; MAX_LINE + 1];
     assert_eq!(kinds(&long)[0], EventProblemKind::LineTooLong);
+    let id = "x".repeat(1000);
+    let call = String::from_utf8(log(0).0)
+        .unwrap()
+        .replace(r#""call_id":"t""#, &format!(r#""call_id":"{id}""#));
+    assert!(kinds(call.as_bytes()).contains(&EventProblemKind::Malformed("its call_id is too long".into())));
     let many = b"\n".repeat(10_000);
     let summary = read(&many);
     assert_eq!(summary.problems.len(), ReadLimits::default().max_problems);

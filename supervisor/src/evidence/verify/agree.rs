@@ -180,8 +180,8 @@ fn log(report: &Report, summary: &LogSummary, seen: &Seen, out: &mut Out<'_>) {
             Some(_) => {}
         }
     }
-    if seen.too_many_streams {
-        out.add(EVENTS, "points into too many raw logs");
+    if seen.too_many_streams || seen.too_many_written {
+        out.add(EVENTS, "speaks of too many raw logs or artifacts");
     }
     for written in &seen.written {
         let same = report.digest_manifest.iter().any(|one| {
@@ -206,7 +206,7 @@ fn verdict(report: &Report, seen: &Seen, out: &mut Out<'_>) {
     let mut late = false;
     for code in BlockerCode::ALL {
         let (name, mut surplus) = (code.as_str(), said.get(code.as_str()).copied().unwrap_or(0));
-        let raised = seen.blockers.get(name).copied().unwrap_or(0);
+        let raised = seen.blockers.get(&code).copied().unwrap_or(0);
         if surplus > raised && LATE.contains(&code) {
             late = true;
             surplus = raised;
@@ -218,12 +218,8 @@ fn verdict(report: &Report, seen: &Seen, out: &mut Out<'_>) {
             );
         }
     }
-    for name in seen
-        .blockers
-        .keys()
-        .filter(|name| BlockerCode::from_name(name).is_none())
-    {
-        out.add(EVENTS, format!("raises a blocker {name:?} that is none"));
+    if seen.unknown_blockers > 0 {
+        out.add(EVENTS, "raises a blocker whose code is none");
     }
     let status = seen.finished_status.as_deref();
     if status != Some(report.status.as_str()) && !(late && status == Some(Status::Pass.as_str())) {

@@ -22,7 +22,8 @@ use sha2::{Digest as _, Sha256};
 use super::descriptor::{ResourceDescriptor, is_plain_name};
 use super::testlog::{self, TestBegin, TestEnd};
 use super::{
-    EVENTS, MAX_REPORT, PATCH, REPORT, REPORT_DIGEST, REQUIRED, STATEMENT, TEST_LOG, TRACE, UNNAMED,
+    DECISION, EVENTS, MARKDOWN, MAX_REPORT, PATCH, REPORT, REPORT_DIGEST, REQUIRED, STATEMENT, TEST_LOG,
+    TRACE, UNNAMED,
 };
 use crate::event::{LogSummary, ReadLimits, hex, read_events};
 use crate::report::Report;
@@ -389,7 +390,7 @@ fn read_artifact(
     contents: &mut Contents,
     problems: &mut Problems,
 ) -> Result<(String, u64), String> {
-    let (file, size) = dir.file(&artifact.name, options.max_artifact)?;
+    let (file, size) = dir.file(&artifact.name, options.max_artifact.min(most(&artifact.name)))?;
     let mut input = Hashed::new(file, size);
     match artifact.name.as_str() {
         EVENTS => {
@@ -422,6 +423,16 @@ fn read_artifact(
         _ => {}
     }
     input.end().map_err(|error| format!("cannot be read: {error}"))
+}
+
+/// Largest size of an artifact whose writer has a limit of its own; raw logs and traces have the caller's.
+fn most(name: &str) -> u64 {
+    match name {
+        EVENTS | PATCH => 1 << 30,
+        MARKDOWN => 64 << 20,
+        DECISION => 16 << 20,
+        _ => u64::MAX,
+    }
 }
 
 /// The frame of `test.log`, from its two ends; nothing in an empty one.

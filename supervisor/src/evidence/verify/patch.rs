@@ -8,6 +8,8 @@ use std::io::BufRead;
 
 /// Most bytes of a line that are looked at; headers are shorter.
 const PREFIX: usize = 64 * 1024;
+/// Most bytes of all headers together: what is kept in memory.
+const MAX_HEADERS: usize = 64 << 20;
 /// Most files of a patch.
 const MAX_FILES: usize = 200_000;
 
@@ -100,7 +102,7 @@ pub(super) fn read_patch(mut input: impl BufRead) -> Result<PatchFiles, String> 
     let mut entry: Option<Entry> = None;
     let mut state = State::Outside;
     let mut line = Line { prefix: Vec::new() };
-    let (mut number, mut count) = (0_u64, 0_usize);
+    let (mut number, mut count, mut bytes) = (0_u64, 0_usize, 0_usize);
     while next_line(&mut input, &mut line)? {
         number += 1;
         let text = line.prefix.as_slice();
@@ -112,8 +114,11 @@ pub(super) fn read_patch(mut input: impl BufRead) -> Result<PatchFiles, String> 
                 done.close(&mut files)?;
             }
             count += 1;
-            if count > MAX_FILES {
-                return Err(format!("it changes more than {MAX_FILES} files"));
+            bytes += header.len();
+            if count > MAX_FILES || bytes > MAX_HEADERS {
+                return Err(format!(
+                    "it changes more than {MAX_FILES} files, or their names are too long"
+                ));
             }
             entry = Some(Entry {
                 header: header.to_vec(),

@@ -7,9 +7,12 @@ use serde_json::{Map, Value};
 use super::super::payload;
 use crate::event::{Event, EventType, Source, bounded, parse_micros};
 use crate::report::{FileChange, Report};
+use crate::verdict::BlockerCode;
 
 /// Most streams that native pointers may name.
 const MAX_STREAMS: usize = 64;
+/// Most artifacts that events may speak of.
+const MAX_WRITTEN: usize = 1000;
 
 /// How something ended, as its event says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,10 +40,13 @@ pub(super) struct Seen {
     /// For each review, whether it accepted.
     pub(super) review: Vec<Option<bool>>,
     /// Code and how often.
-    pub(super) blockers: BTreeMap<String, u64>,
+    pub(super) blockers: BTreeMap<BlockerCode, u64>,
+    /// How often a blocker was raised whose code is none.
+    pub(super) unknown_blockers: u64,
     pub(super) finished_status: Option<String>,
     pub(super) finished_exit: Option<u64>,
     pub(super) written: Vec<Written>,
+    pub(super) too_many_written: bool,
     /// Report's changes that no event has spoken of yet, by their data.
     expected: BTreeMap<String, u64>,
     /// Changes of events that the report does not have.
@@ -121,18 +127,27 @@ impl Seen {
                 self.review.push(data.get("accepted").and_then(Value::as_bool));
             }
             (EventType::BlockerRaised, Source::Supervisor) => {
-                let code = text(data, "code").unwrap_or_else(|| "no code".to_owned());
-                *self.blockers.entry(code).or_insert(0) += 1;
+                let code = data
+                    .get("code")
+                    .and_then(Value::as_str)
+                    .and_then(BlockerCode::from_name);
+                match code {
+                    Some(code) => *self.blockers.entry(code).or_insert(0) += 1,
+                    None => self.unknown_blockers += 1,
+                }
             }
             (EventType::RunFinished, Source::Supervisor) => {
                 self.finished_status = text(data, "status");
                 self.finished_exit = data.get("exit").and_then(Value::as_u64);
             }
-            (EventType::ArtifactWritten, Source::Supervisor) => self.written.push(Written {
-                name: text(data, "name").unwrap_or_default(),
-                sha256: text(data, "sha256").unwrap_or_default(),
-                size: data.get("size").and_then(Value::as_u64),
-            }),
+            (EventType::ArtifactWritten, Source::Supervisor) if self.written.len() < MAX_WRITTEN => {
+                self.written.push(Written {
+                    name: text(data, "name").unwrap_or_default(),
+                    sha256: text(data, "sha256").unwrap_or_default(),
+                    size: data.get("size").and_then(Value::as_u64),
+                });
+            }
+            (EventType::ArtifactWritten, Source::Supervisor) => self.too_many_written = true,
             (EventType::FileChanged, Source::Supervisor) => self.changed(data),
             _ => {}
         }

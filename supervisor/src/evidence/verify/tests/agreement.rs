@@ -160,7 +160,7 @@ fn a_pass_that_the_events_do_not_bear_is_named() {
         ),
         (
             supervisor(EventType::BlockerRaised).with("code", "no_such"),
-            "a blocker \"no_such\" that is none",
+            "a blocker whose code is none",
         ),
         (
             payload::test_completed(Some(1), None),
@@ -369,4 +369,28 @@ fn a_blocker_found_after_the_last_event_is_no_contradiction_but_only_such_a_one(
         "blocker no_diff stands in the report 0 times, in the events 1 times",
     );
     some(&problems, "run.finished does not say pass");
+}
+
+#[test]
+fn an_interrupted_run_verifies_with_the_code_of_its_signal() {
+    for (signal, exit, sound) in [
+        ("SIGINT", 130, true),
+        ("SIGTERM", 143, true),
+        ("SIGINT", 143, false),
+    ] {
+        let mut run = Run::new();
+        let detail = json!({ "signal": signal });
+        run.blockers(
+            vec![Blocker::new(BlockerCode::Interrupted, "x", detail)],
+            ExitCode::from_code(exit).unwrap(),
+        );
+        // The backend's end is the one that the supervisor had to write, and no test was reached.
+        run.events.truncate(5);
+        run.report.backend_exit_code = None;
+        run.report.tests.status = TestStatus::NotRun;
+        run.report.tests.exit_code = None;
+        run.test_log = Vec::new();
+        let result = run.write(|_| {}).verify();
+        assert_eq!(result.valid, sound, "{signal} {exit}: {:#?}", result.problems);
+    }
 }

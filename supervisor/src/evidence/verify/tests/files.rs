@@ -146,6 +146,22 @@ fn too_large_and_unreadable_reports_are_refused() {
     );
 }
 
+#[test]
+fn artifacts_have_sizes_of_their_own() {
+    let written = Run::new().write(|_| {});
+    let path = written.path.join(DECISION);
+    std::fs::File::options()
+        .write(true)
+        .open(path)
+        .unwrap()
+        .set_len((16 << 20) + 1)
+        .unwrap();
+    one(
+        &written.problems(),
+        "decision.json: has 16777217 bytes, more than the 16777216 that are read",
+    );
+}
+
 /// Serde would take a list for a structure, a field twice in a map, and any spacing.
 #[test]
 fn a_report_in_another_form_is_refused() {

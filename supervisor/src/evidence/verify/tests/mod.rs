@@ -6,9 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::event::{EventLimits, EventType, EventWriter, Native, NewEvent, Source, now_micros};
-use crate::evidence::{
-    DECISION, EvidenceDir, FreshnessStart, MARKDOWN, STDERR, STDOUT, TEST_LOG, TRACE, payload, testlog, trace,
-};
+use crate::evidence::{EvidenceDir, FreshnessStart, STDERR, STDOUT, payload, testlog, trace};
 use crate::exit::ExitCode;
 use crate::report::{ChangeKind, FileChange, PathText, ReviewStatus, TestStatus, markdown, sample};
 use crate::verdict::{Blocker, Verdict};
