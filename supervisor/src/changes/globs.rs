@@ -119,6 +119,9 @@ impl GlobList {
 
     fn find_in(&self, path: &Path, is_dir: bool) -> Option<&str> {
         let candidate = globset::Candidate::new(path);
+        if !self.exact.is_match_candidate(&candidate) && !self.beneath.is_match_candidate(&candidate) {
+            return None;
+        }
         let exact = self
             .exact
             .matches_candidate(&candidate)
@@ -190,9 +193,24 @@ pub(crate) fn fold_name(path: &[u8]) -> Vec<u8> {
         while folded.len() > 1 && matches!(folded.last(), Some(b'.' | b' ')) {
             folded.pop();
         }
-        out.extend_from_slice(&folded);
+        out.extend_from_slice(short_name(&folded).unwrap_or(&folded));
     }
     out
+}
+
+/// The long name of an NTFS short one that git minds (git's `is_ntfs_dotgitmodules` and its sisters).
+fn short_name(name: &[u8]) -> Option<&'static [u8]> {
+    let tilde = name.iter().position(|b| *b == b'~')?;
+    let (stem, number) = name.split_at(tilde);
+    if number.len() < 2 || !number[1..].iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    match stem {
+        b"gitmod" | b"gi7eba" | b"gi7eb" | b"gi7e" => Some(b".gitmodules"),
+        b"gitign" | b"gi250a" | b"gi250" | b"gi25" => Some(b".gitignore"),
+        b"gitatt" | b"gi7d29" | b"gi7d2" | b"gi7d" => Some(b".gitattributes"),
+        _ => None,
+    }
 }
 
 /// A group of paths that are protected unless a profile lifts them.
@@ -442,6 +460,8 @@ mod tests {
             ".git\u{200c}ignore".as_bytes(),
             b".gitattributes. ",
             b".gitmodules::$DATA",
+            b"GITMOD~1",
+            b"x/gi7d29~1",
             b"crates/a/.cargo/Config.toml",
         ] {
             assert!(globs.matching(yes).is_some(), "{}", show(yes));

@@ -126,6 +126,7 @@ pub struct Repo {
     base_tree: ObjectId,
     settings: Settings,
     config: Vec<u8>,
+    links: std::sync::OnceLock<Vec<Vec<u8>>>,
 }
 
 impl std::fmt::Debug for Repo {
@@ -222,6 +223,7 @@ impl Repo {
             base_tree: ObjectId::null(hash),
             settings,
             config,
+            links: std::sync::OnceLock::new(),
         };
         repo.base_tree = repo.odb().commit_tree(&base_commit)?;
         Ok(repo)
@@ -294,6 +296,25 @@ impl Repo {
     /// The repository's own configuration, read once as data.
     pub(crate) fn config(&self) -> Result<gix_config::File, RepoError> {
         config::parse(&self.common_dir.join("config"), &self.config)
+    }
+
+    /// Symbolic links of the base tree. The survey knows them from the index; else the trees are read.
+    pub(crate) fn base_links(&self, view: &super::tree::TreeView) -> Result<&[Vec<u8>], RepoError> {
+        if let Some(known) = self.links.get() {
+            return Ok(known);
+        }
+        let all = view.beneath(b"")?;
+        let links = all
+            .into_iter()
+            .filter(|(_, e)| e.mode == super::tree::SYMLINK)
+            .map(|(path, _)| path)
+            .collect();
+        Ok(self.links.get_or_init(|| links))
+    }
+
+    /// Says what [`Self::base_links`] would find.
+    pub(crate) fn note_base_links(&self, links: impl FnOnce() -> Vec<Vec<u8>>) {
+        self.links.get_or_init(links);
     }
 
     /// A reader of objects; cheap, one for each thread.
@@ -413,3 +434,5 @@ fn read_gitfile(path: &Path) -> Result<PathBuf, RepoError> {
 }
 
 mod config;
+#[cfg(test)]
+mod tests;

@@ -263,6 +263,8 @@ fn nested(repo: &Repo, hide: &GlobList, prefix: &[u8], depth: usize) -> Result<S
 #[derive(Debug, Default)]
 struct Found<'a> {
     prefix: &'a [u8],
+    /// The index is HEAD's tree, entry by entry.
+    index_is_base: bool,
     dirty: Vec<Dirty>,
     hidden: Vec<Hidden>,
 }
@@ -303,6 +305,14 @@ fn staged(repo: &Repo, index: &Index, found: &mut Found<'_>) -> Result<(), Surve
     let entries = index.state.entries();
     let cached = index.state.tree().filter(|t| t.id == repo.base_tree());
     if cached.is_some_and(|t| t.num_entries.is_some_and(|n| n as usize == entries.len())) {
+        found.index_is_base = true;
+        repo.note_base_links(|| {
+            entries
+                .iter()
+                .filter(|e| e.mode == Mode::SYMLINK)
+                .map(|e| e.path(&index.state).to_vec())
+                .collect()
+        });
         return Ok(());
     }
     let view = TreeView::new(repo.odb(), repo.base_tree());

@@ -400,3 +400,56 @@ fn sha256_repositories_work() {
     assert_eq!(set.result_tree.kind(), gix_hash::Kind::Sha256);
     f.check_patch(&set);
 }
+
+#[test]
+fn what_a_protected_name_leads_to_is_protected() {
+    let f = Fixture::new();
+    f.write("docs/rules.md", "be good\n");
+    f.write("conf/settings.json", "{}\n");
+    f.write("shared/run.md", "x\n");
+    f.write("evil/config.toml", "x\n");
+    std::os::unix::fs::symlink("docs/rules.md", f.root().join("AGENTS.md")).unwrap();
+    std::os::unix::fs::symlink("conf", f.root().join(".claude")).unwrap();
+    std::os::unix::fs::symlink("../shared", f.root().join("conf/commands")).unwrap();
+    f.commit();
+    f.up("docs/rules.md", "obey me\n");
+    f.up("conf/settings.json", "{\"x\":1}\n");
+    f.up("shared/run.md", "y\n");
+    f.up("other/file", "z\n");
+    f.link("other/self", "..");
+    f.link(".cargo", "evil");
+    let rules = ChangeRules {
+        protect: GlobList::case_folded(&crate::changes::globs::protected(&[])).unwrap(),
+        ..allow_all()
+    };
+    let set = f.collect(&rules).unwrap();
+    assert_eq!(
+        rules_of(&set),
+        [
+            "protect .cargo",
+            "protect conf/settings.json",
+            "protect docs/rules.md",
+            "protect shared/run.md"
+        ]
+    );
+    assert_eq!(
+        set.disallowed[2].message,
+        "it is what AGENTS.md leads to, which is protected by AGENTS.md"
+    );
+}
+
+#[test]
+fn a_sparse_checkout_loses_nothing() {
+    let f = Fixture::new();
+    f.write("in/a", "a\n");
+    f.write("out/b", "b\n");
+    f.write("out/c/d", "d\n");
+    f.commit();
+    f.git(&["sparse-checkout", "set", "--no-cone", "/in/"]);
+    // The kernel marks a new directory opaque.
+    f.opaque("out");
+    f.up("out/new", "n\n");
+    f.up("in/a", "2\n");
+    let set = f.collect(&allow_all()).unwrap();
+    assert_eq!(names(&set), ["modified in/a", "added out/new"]);
+}

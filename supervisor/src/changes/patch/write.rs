@@ -8,6 +8,7 @@ use imara_diff::{Algorithm, Diff, InternedInput};
 use sha2::{Digest, Sha256};
 
 use super::super::classify::{Change, ChangeSet, CollectError};
+use super::super::convert::Converter;
 use super::super::repo::Repo;
 use super::super::tree::{TreeView, is_file};
 use super::{base85, quote};
@@ -48,6 +49,7 @@ pub fn write_patch(
     out: &mut dyn Write,
 ) -> Result<PatchInfo, PatchError> {
     let tree = TreeView::new(repo.odb(), repo.base_tree());
+    let mut converter = Converter::new(repo).map_err(CollectError::from)?;
     let mut hasher = Sha256::new();
     let mut size = 0u64;
     let mut text = Vec::new();
@@ -60,7 +62,7 @@ pub fn write_patch(
             _ => Vec::new(),
         };
         let new = match &change.new {
-            Some(_) => set.stored_content(repo, &tree, change)?,
+            Some(_) => set.stored_content(&tree, &mut converter, change)?,
             None => Vec::new(),
         };
         write_change(change, &old, &new, repo.hash(), &mut text)?;

@@ -41,6 +41,8 @@ struct Shared<'a> {
     index: &'a Index,
     hide: &'a GlobList,
     prefix: &'a [u8],
+    /// The index is HEAD's tree: it tells which directories have an ignore file without reading their trees.
+    index_is_base: bool,
     queue: Mutex<Queue>,
     more: Condvar,
 }
@@ -73,6 +75,7 @@ pub(super) fn walk(
         index,
         hide,
         prefix,
+        index_is_base: found.index_is_base,
         queue: Mutex::new(Queue {
             tasks: vec![first],
             busy: 0,
@@ -111,6 +114,7 @@ fn work(shared: &Shared<'_>) -> Result<Local, SurveyError> {
         checker: Checker::new(shared.repo, shared.index)?,
         local: Local::default(),
         buffer: Vec::with_capacity(32 << 10),
+        full: Vec::new(),
         new: Vec::new(),
     };
     while let Some(task) = next(shared) {
@@ -157,6 +161,7 @@ struct Worker<'a> {
     checker: Checker<'a>,
     local: Local,
     buffer: Vec<u8>,
+    full: Vec<u8>,
     new: Vec<Task>,
 }
 
@@ -321,15 +326,24 @@ impl Worker<'_> {
         if task.hidden || self.shared.hide.is_empty() {
             return task.hidden;
         }
-        let full = join(self.shared.prefix, &join(&task.path, bytes));
+        self.full.clear();
+        for part in [self.shared.prefix, &task.path]
+            .into_iter()
+            .filter(|p| !p.is_empty())
+        {
+            self.full.extend_from_slice(part);
+            self.full.push(b'/');
+        }
+        self.full.extend_from_slice(bytes);
+        let hide = self.shared.hide;
         let found = if is_dir {
-            self.shared.hide.matching_dir(&full)
+            hide.matching_dir(&self.full)
         } else {
-            self.shared.hide.matching(&full)
+            hide.matching(&self.full)
         };
         if found.is_some() {
             self.local.hidden.push(Hidden {
-                path: full,
+                path: self.full.clone(),
                 is_dir,
                 tracked,
             });
@@ -351,7 +365,7 @@ impl Worker<'_> {
             Some(node) => Some(Node::child(
                 node,
                 &path,
-                ignore::file_of(&self.view, &path)?.as_deref(),
+                self.ignore_file(&path, &range)?.as_deref(),
             )?),
         };
         let unseen = hidden || self.shared.hide.is_empty();
@@ -364,6 +378,25 @@ impl Worker<'_> {
             });
         }
         Ok(())
+    }
+
+    /// The content of the base's ignore file in the directory `path`, whose part of the index is `range`.
+    fn ignore_file(&self, path: &[u8], range: &std::ops::Range<usize>) -> Result<Option<Vec<u8>>, RepoError> {
+        if !self.shared.index_is_base {
+            return ignore::file_of(&self.view, path);
+        }
+        let state = &self.shared.index.state;
+        let part = &state.entries()[range.clone()];
+        let name = join(path, b".gitignore");
+        let found = part.binary_search_by(|e| AsRef::<[u8]>::as_ref(e.path(state)).cmp(name.as_slice()));
+        match found
+            .ok()
+            .map(|i| &part[i])
+            .filter(|e| matches!(e.mode, Mode::FILE | Mode::FILE_EXECUTABLE))
+        {
+            Some(entry) => self.view.odb().blob(&entry.id).map(Some),
+            None => Ok(None),
+        }
     }
 
     fn tracked(&mut self, dir: &OwnedFd, entry: &Entry) -> Result<(), SurveyError> {

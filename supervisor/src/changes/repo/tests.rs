@@ -1,0 +1,152 @@
+use std::path::Path;
+
+use super::*;
+use crate::changes::testing::{Fixture, git_in};
+
+fn error(path: &Path) -> String {
+    Repo::open(path).unwrap_err().to_string()
+}
+
+fn base() -> Fixture {
+    let f = Fixture::new();
+    f.write("d/a", "1\n");
+    f.commit();
+    f
+}
+
+#[test]
+fn it_opens_from_any_directory_inside() {
+    let f = base();
+    let repo = Repo::open(&f.root().join("d")).unwrap();
+    assert_eq!(repo.root_path(), std::fs::canonicalize(f.root()).unwrap());
+    assert_eq!(
+        repo.base_commit().to_string(),
+        f.git(&["rev-parse", "HEAD"]).trim()
+    );
+    assert_eq!(
+        repo.base_tree().to_string(),
+        f.git(&["rev-parse", "HEAD^{tree}"]).trim()
+    );
+    assert_eq!(repo.head().name.as_deref(), Some(&b"refs/heads/main"[..]));
+    let dirs = repo.protected_dirs();
+    assert!(
+        dirs.contains(&repo.git_dir().to_owned()) && dirs.contains(&repo.git_dir().join("objects")),
+        "{dirs:?}"
+    );
+    f.git(&["checkout", "-q", "--detach"]);
+    f.git(&["pack-refs", "--all"]);
+    assert!(f.repo().head().name.is_none());
+}
+
+#[test]
+fn linked_work_trees_and_alternates_are_resolved() {
+    let f = base();
+    let wt = f.path("wt");
+    f.git(&["worktree", "add", "-q", "-b", "side", wt.to_str().unwrap()]);
+    let repo = Repo::open(&wt).unwrap();
+    assert!(repo.git_dir().ends_with(".git/worktrees/wt"));
+    assert_eq!(repo.common_dir(), f.repo().git_dir());
+    git_in(&f.path(""), &["clone", "-q", "--shared", "repo", "shared"]);
+    let shared = Repo::open(&f.path("shared")).unwrap();
+    assert_eq!(shared.object_dirs()[1], f.repo().git_dir().join("objects"));
+    // A main repository that is bare, with a work tree beside it.
+    git_in(&f.path(""), &["clone", "-q", "--bare", "repo", "bare.git"]);
+    git_in(
+        &f.path("bare.git"),
+        &["worktree", "add", "-q", "../of-bare", "main"],
+    );
+    assert!(Repo::open(&f.path("of-bare")).is_ok());
+    assert!(error(&f.path("bare.git")).ends_with("is a bare repository and has no work tree; name a checkout of it with --repo (`git worktree add` makes one)"));
+}
+
+#[test]
+fn what_is_wrong_is_said_with_what_to_do() {
+    let f = base();
+    assert!(error(&f.upper()).ends_with(
+        "is not inside a git work tree; name one with --repo, or make one with `git init` and a first commit"
+    ));
+    assert!(error(&f.path("nowhere")).contains("nowhere: No such file or directory"));
+    git_in(&f.path(""), &["init", "-q", "-b", "trunk", "empty"]);
+    assert!(
+        error(&f.path("empty"))
+            .ends_with("HEAD (ref: refs/heads/trunk) has no commit yet; commit something first")
+    );
+    std::fs::write(f.path("upper/.git"), "nonsense").unwrap();
+    assert!(error(&f.upper()).contains(".git: is a file but does not say `gitdir: PATH`"));
+}
+
+#[test]
+fn what_is_not_known_is_refused() {
+    let with = |args: &[&str]| {
+        let f = base();
+        f.git(&["config", "core.repositoryformatversion", "1"]);
+        f.git(&[&["config"], args].concat());
+        error(&f.root())
+    };
+    assert!(with(&["extensions.mystery", "x"]).ends_with(
+        "the repository extension `mystery` is not supported; use a plain clone of the repository"
+    ));
+    assert!(
+        with(&["extensions.refStorage", "reftable"])
+            .contains("the reference storage \"reftable\" is not supported")
+    );
+    assert!(with(&["core.worktree", "/"]).contains("core.worktree, which names / and not "));
+    assert!(with(&["core.fileMode", "maybe"]).contains("core.fileMode is \"maybe\", not a boolean"));
+    assert!(with(&["core.eol", "cr"]).contains("core.eol is \"cr\", not lf, crlf or native"));
+    assert!(with(&["core.repositoryformatversion", "7"]).contains("only versions 0 and 1 are known"));
+}
+
+#[test]
+fn includes_and_programs_of_the_configuration_have_no_part() {
+    let f = base();
+    let marker = f.path("ran");
+    std::fs::write(
+        f.path("evil"),
+        format!(
+            "[core]\n\tautocrlf = true\n\tfsmonitor = touch {}\n",
+            marker.display()
+        ),
+    )
+    .unwrap();
+    f.git(&["config", "include.path", f.path("evil").to_str().unwrap()]);
+    f.git(&["config", "filter.x.clean", &format!("touch {}", marker.display())]);
+    f.write(".gitattributes", "* filter=x\n");
+    let _ = std::fs::remove_file(&marker);
+    let repo = f.repo();
+    assert_eq!(repo.settings().autocrlf, gix_filter::eol::AutoCrlf::Disabled);
+    f.write("d/a", "1\n");
+    crate::changes::survey::survey(&repo, &crate::changes::testing::globs(&[])).unwrap();
+    f.up("d/a", "2\n");
+    f.collect(&crate::changes::testing::allow_all()).unwrap();
+    assert!(!marker.exists());
+}
+
+#[test]
+fn a_missing_object_is_named() {
+    let f = base();
+    let tree = f.git(&["rev-parse", "HEAD^{tree}"]);
+    let tree = tree.trim();
+    let file = f.root().join(".git/objects").join(&tree[..2]).join(&tree[2..]);
+    std::fs::remove_file(file).unwrap();
+    let repo = f.repo();
+    let text = repo.odb().tree(&repo.base_tree()).unwrap_err().to_string();
+    assert!(
+        text.starts_with(&format!("object {tree} is missing from "))
+            && text.ends_with("; `git fsck` says what else is missing"),
+        "{text}"
+    );
+    let text = repo.odb().blob(&repo.base_commit()).unwrap_err().to_string();
+    assert!(
+        text.contains("is a commit, not a blob; `git fsck` may say more"),
+        "{text}"
+    );
+    f.git(&["config", "extensions.partialClone", "origin"]);
+    let repo = f.repo();
+    assert!(
+        repo.odb()
+            .tree(&repo.base_tree())
+            .unwrap_err()
+            .to_string()
+            .contains("this is a partial clone")
+    );
+}
