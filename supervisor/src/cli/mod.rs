@@ -5,6 +5,7 @@
 mod output;
 mod run;
 pub mod run_args;
+mod verify;
 
 use std::path::PathBuf;
 
@@ -34,6 +35,8 @@ Example:
 enum Command {
     /// Run a backend once, judge it, leave evidence
     Run(Box<run_args::RunArgs>),
+    /// Check an evidence directory again: digests, event chain, freshness, agreement, patch
+    Verify(verify::VerifyArgs),
     /// The player of the engine `fake`, as it runs inside the sandbox
     #[command(hide = true)]
     FakeBackend {
@@ -70,6 +73,7 @@ pub fn main() -> std::process::ExitCode {
         .init();
     let code = match cli.command {
         Command::Run(args) => run::run(*args, cli.json),
+        Command::Verify(args) => verify::run(&args, cli.json),
         Command::FakeBackend { .. } => ExitCode::Defect,
     };
     code.into()

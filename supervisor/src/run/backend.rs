@@ -30,7 +30,7 @@ use crate::verdict::{EngineEnd, ProviderFailure};
 
 /// What the adapters heard beside events.
 #[derive(Debug, Default)]
-pub struct Heard {
+pub(super) struct Heard {
     /// The last terminal event.
     pub end: Option<EngineEnd>,
     /// Provider failures it spoke of.
@@ -39,7 +39,7 @@ pub struct Heard {
 
 /// A settled request.
 #[derive(Debug, Clone)]
-pub struct Settled {
+pub(super) struct Settled {
     /// What was asked.
     pub request: Request,
     /// `backend` or `supervisor`.
@@ -49,7 +49,7 @@ pub struct Settled {
 }
 
 /// A backend that ran.
-pub struct BackendRun {
+pub(super) struct BackendRun {
     /// The sandbox, dead by now; its layer can be read.
     pub started: Started,
     /// How it ended.
@@ -64,7 +64,7 @@ pub struct BackendRun {
 
 /// Why it did not run.
 #[derive(Debug, thiserror::Error)]
-pub enum BackendError {
+pub(super) enum BackendError {
     /// No raw log, pipe or thread.
     #[error("{0}")]
     Capture(String),
@@ -74,7 +74,7 @@ pub enum BackendError {
 }
 
 /// What a backend's run needs from the run.
-pub struct Needs<'a> {
+pub(super) struct Needs<'a> {
     /// The launcher.
     pub launcher: &'a Launcher,
     /// The plan.
@@ -105,7 +105,7 @@ struct StreamReader {
 ///
 /// # Errors
 /// It was not started.
-pub async fn run(needs: Needs<'_>, interrupt: &mut Interrupt) -> Result<BackendRun, BackendError> {
+pub(super) async fn run(needs: Needs<'_>, interrupt: &mut Interrupt) -> Result<BackendRun, BackendError> {
     let options = &needs.plan.resolved.options;
     let io = |what: &str| {
         let what = what.to_owned();
@@ -369,7 +369,7 @@ impl Settle for Settler<'_> {
 }
 
 /// The event that says what became of a request.
-pub fn answer_event(request: &Request, answer: &Answer) -> NewEvent {
+pub(super) fn answer_event(request: &Request, answer: &Answer) -> NewEvent {
     let event_type = if answer.granted() {
         EventType::ApprovalGranted
     } else {

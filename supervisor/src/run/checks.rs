@@ -22,12 +22,12 @@ use crate::evidence::testlog::{self, TestEnd};
 use crate::profile::CheckSandbox;
 
 /// The reviewer's own output, beside the required artifacts.
-pub const REVIEW_LOG: &str = "review.log";
+pub(super) const REVIEW_LOG: &str = "review.log";
 /// Longest line that a reviewer may write to descriptor 3.
 const MAX_WORD: u64 = 4096;
 
 /// How a check went.
-pub struct CheckRun {
+pub(super) struct CheckRun {
     /// Its sandbox, dead; `None` where it could not be started.
     pub started: Option<Started>,
     /// How it ended, or why it did not run.
@@ -40,8 +40,22 @@ pub struct CheckRun {
     pub word: Vec<u8>,
 }
 
+impl CheckRun {
+    /// Exit code and signal of its main process.
+    pub(super) fn ended(&self) -> (Option<i32>, Option<i32>) {
+        self.finish
+            .as_ref()
+            .map_or((None, None), |f| (f.ended.code, f.ended.signal))
+    }
+
+    /// From start to end, in milliseconds.
+    pub(super) fn duration_ms(&self) -> u64 {
+        self.finish.as_ref().map_or(0, |f| f.took.as_millis() as u64)
+    }
+}
+
 /// What is run.
-pub struct Check<'a> {
+pub(super) struct Check<'a> {
     /// `test` or `review`.
     pub role: &'static str,
     /// For `sh -c`.
@@ -59,7 +73,7 @@ pub struct Check<'a> {
 }
 
 /// Runs a check to its end. Its log is an artifact whatever happens.
-pub async fn run(needs: &Needs<'_>, check: Check<'_>, interrupt: &mut Interrupt) -> CheckRun {
+pub(super) async fn run(needs: &Needs<'_>, check: Check<'_>, interrupt: &mut Interrupt) -> CheckRun {
     match try_run(needs, check, interrupt).await {
         Ok(run) => run,
         Err(why) => CheckRun {
@@ -73,7 +87,7 @@ pub async fn run(needs: &Needs<'_>, check: Check<'_>, interrupt: &mut Interrupt)
 }
 
 /// Writes the test log of a run whose tests did not run.
-pub fn test_log_without_run(evidence: &EvidenceDir, run_id: &str, command: Option<&str>, note: &str) {
+pub(super) fn test_log_without_run(evidence: &EvidenceDir, run_id: &str, command: Option<&str>, note: &str) {
     let mut bytes = testlog::header(run_id, command);
     let end = TestEnd {
         output_bytes: 0,
@@ -254,7 +268,7 @@ fn sealed(bytes: &[u8]) -> std::io::Result<OwnedFd> {
 }
 
 /// Whether a reviewer's word accepts the patch with this digest: the one line `accept SHA256`.
-pub fn accepts(word: &[u8], sha256: &str) -> bool {
+pub(super) fn accepts(word: &[u8], sha256: &str) -> bool {
     word.strip_suffix(b"\n").unwrap_or(word) == format!("accept {sha256}").as_bytes()
 }
 

@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::exit::StopSignal;
 
 /// The signals that end a run from outside.
-pub struct Interrupt {
+pub(super) struct Interrupt {
     int: Signal,
     term: Signal,
     hup: Signal,
@@ -19,7 +19,7 @@ impl Interrupt {
     ///
     /// # Errors
     /// No handler could be installed.
-    pub fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         Ok(Self {
             int: signal(SignalKind::interrupt())?,
             term: signal(SignalKind::terminate())?,
@@ -28,13 +28,8 @@ impl Interrupt {
         })
     }
 
-    /// The first signal that came.
-    pub fn first(&self) -> Option<StopSignal> {
-        self.first
-    }
-
     /// Waits for the next one. Cancel safe.
-    pub async fn next(&mut self) -> StopSignal {
+    pub(super) async fn next(&mut self) -> StopSignal {
         let got = tokio::select! {
             _ = self.int.recv() => StopSignal::Int,
             _ = self.term.recv() => StopSignal::Term,
@@ -44,7 +39,7 @@ impl Interrupt {
     }
 
     /// Whether one has come by now: to be asked between the steps that do not wait.
-    pub async fn check(&mut self) -> Option<StopSignal> {
+    pub(super) async fn check(&mut self) -> Option<StopSignal> {
         if self.first.is_none() {
             // The yield lets the runtime look at its signal pipe.
             tokio::task::yield_now().await;

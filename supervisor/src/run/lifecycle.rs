@@ -1,6 +1,7 @@
 //! The order of a run's steps (SPEC, section 3). Each step adds to what is known; nothing is decided here but whether
 //! the next step makes sense.
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -21,23 +22,18 @@ use super::supervise::{Finish, Stop};
 use super::timeline::Timeline;
 use crate::changes::classify::{Caps, ChangeSet, collect};
 use crate::changes::patch::write::{PatchError, PatchInfo, write_patch};
+use crate::changes::repo::Repo;
 use crate::changes::seeds::result_seed;
 use crate::changes::survey::{Survey, survey};
 use crate::event::{EventLimits, EventType, EventWriter, NewEvent, Source, format_micros, hex, now_micros};
-use crate::evidence::secrets::{Secret, SecretScanner};
-use crate::evidence::{
-    self, EvidenceDir, EvidenceDirError, FreshnessStart, PATCH, Published, REQUIRED, STDERR, STDOUT, TRACE,
-};
+use crate::evidence::{self, EvidenceDir, EvidenceDirError, FreshnessStart, Published, REQUIRED, payload};
 use crate::exit::ExitCode;
 use crate::profile::{self, HostEnv, HostFacts, MutationMode, Resolved, TestChoice};
-use crate::report::{
-    self, DecisionInfo, EngineInfo, EventsInfo, ProfileInfo, ProviderInfo, Report, ReviewInfo, ReviewStatus,
-    TestInfo, TestStatus,
-};
+use crate::report::Report;
 use crate::verdict::{
     self, ApprovalFact, ChangesFact, ContradictionFact, DisallowedChange, EndTree, Ending, Facts, LimitFact,
-    Moment, Mutation, Phase, RequiredEvent, ReviewFact, SandboxFact, SecretFact, StartTree, Status, TestFact,
-    TimeoutFact, TreeEnd, Verdict,
+    Moment, Mutation, Phase, RequiredEvent, ReviewFact, SandboxFact, StartTree, TestFact, TimeoutFact,
+    TreeEnd,
 };
 
 /// A run that came to a verdict.
@@ -177,25 +173,26 @@ fn required(event: &profile::RequiredEvent) -> Option<RequiredEvent> {
     })
 }
 
-struct Run<'a> {
-    plan: Plan,
-    host: HostFacts,
-    launcher: &'a Launcher,
-    evidence: EvidenceDir,
-    log: Arc<RunLog>,
-    ui: Arc<dyn Ui>,
-    approver: Approver,
-    freshness: FreshnessStart,
-    timeline: Timeline,
-    facts: Facts,
-    backend: Option<BackendRun>,
-    set: Option<ChangeSet>,
-    patch: Vec<u8>,
-    patch_info: Option<PatchInfo>,
-    settled: Vec<(Settled, String)>,
-    test: Option<CheckRun>,
-    review: Option<CheckRun>,
-    secrets_short: Vec<String>,
+/// A run under way.
+pub(super) struct Run<'a> {
+    pub(super) plan: Plan,
+    pub(super) host: HostFacts,
+    pub(super) launcher: &'a Launcher,
+    pub(super) evidence: EvidenceDir,
+    pub(super) log: Arc<RunLog>,
+    pub(super) ui: Arc<dyn Ui>,
+    pub(super) approver: Approver,
+    pub(super) freshness: FreshnessStart,
+    pub(super) timeline: Timeline,
+    pub(super) facts: Facts,
+    pub(super) backend: Option<BackendRun>,
+    pub(super) set: Option<ChangeSet>,
+    pub(super) patch: Vec<u8>,
+    pub(super) patch_info: Option<PatchInfo>,
+    pub(super) settled: Vec<(Settled, String)>,
+    pub(super) test: Option<CheckRun>,
+    pub(super) review: Option<CheckRun>,
+    pub(super) secrets_short: Vec<String>,
 }
 
 fn supervisor(event_type: EventType) -> NewEvent {
@@ -208,11 +205,6 @@ impl Run<'_> {
         self.ui.phase(name);
     }
 
-    fn blocked(&self) -> bool {
-        !verdict::decide(&self.facts, Moment::BeforeClose)
-            .blockers
-            .is_empty()
-    }
 
     /// The steps up to the verdict.
     async fn steps(&mut self) -> Result<(), RunError> {
@@ -252,7 +244,7 @@ impl Run<'_> {
     }
 
     /// True where something is wrong already; that later steps have not been reached is not.
-    fn blocked_but_for_unreached(&self) -> bool {
+    pub(super) fn blocked_but_for_unreached(&self) -> bool {
         let mut facts = self.facts.clone();
         if matches!(facts.test, TestFact::Command(Ending::NotStarted)) {
             facts.test = TestFact::Off;
@@ -270,18 +262,22 @@ impl Run<'_> {
 
     fn start_events(&self) {
         let options = &self.plan.resolved.options;
-        let mut event = supervisor(EventType::RunStarted)
-            .with("engine", options.engine.clone())
-            .with("mutation_mode", mutation_word(options.mutation))
-            .with("base_commit", self.plan.repo.base_commit().to_string())
-            .with("base_tree", self.plan.repo.base_tree().to_string())
-            .with(
-                "profile",
-                json!({ "name": options.profile.name, "digest": options.profile.digest }),
-            )
-            .with("nonce", self.freshness.nonce.clone());
+        let mode = mutation_word(options.mutation);
+        let mut event = payload::run_started(
+            &self.freshness.nonce,
+            &options.engine,
+            options.stage.as_deref(),
+            mode,
+        )
+        .with("base_commit", self.plan.repo.base_commit().to_string())
+        .with("base_tree", self.plan.repo.base_tree().to_string())
+        .with(
+            "profile",
+            json!({ "name": options.profile.name, "digest": options.profile.digest }),
+        )
+        .with("nonce", self.freshness.nonce.clone());
         if let Some(task) = &options.task {
-            event = event.with("task_sha256", hex::encode(&sha2_of(task.as_bytes())));
+            event = event.with("task_sha256", sha256_hex(task.as_bytes()));
         }
         self.log.emit(event);
         let decision = json!({
@@ -378,13 +374,10 @@ impl Run<'_> {
         self.resource_limits(&ran.started.running);
         let ended = ran.finish.as_ref().ok().map(|f| f.ended);
         self.log.emit(
-            supervisor(EventType::BackendExited)
-                .with("exit_code", json!(ended.and_then(|e| e.code)))
-                .with("signal", json!(ended.and_then(|e| e.signal)))
-                .with(
-                    "duration_ms",
-                    ran.finish.as_ref().map_or(0, |f| f.took.as_millis() as u64),
-                ),
+            payload::backend_exited(ended.and_then(|e| e.code), ended.and_then(|e| e.signal)).with(
+                "duration_ms",
+                ran.finish.as_ref().map_or(0, |f| f.took.as_millis() as u64),
+            ),
         );
         for (name, end) in &ran.captured {
             if end.beyond_cap > 0 {
@@ -554,12 +547,7 @@ impl Run<'_> {
             }
         };
         let caps = Caps::new(max_files, max_patch);
-        let set = match collect(
-            &self.plan.repo,
-            std::os::fd::AsFd::as_fd(&layer),
-            &self.plan.rules,
-            &caps,
-        ) {
+        let set = match collect(&self.plan.repo, layer.as_fd(), &self.plan.rules, &caps) {
             Ok(set) => set,
             Err(error) => {
                 if error.is_limit() {
@@ -588,16 +576,8 @@ impl Run<'_> {
                 return;
             }
         }
-        for change in &set.changes {
-            let path = settle::path_text(&change.path);
-            let mut event = supervisor(EventType::FileChanged)
-                .with("path", path.path)
-                .with("kind", change.kind.as_str())
-                .with("sha256", json!(change.new.as_ref().map(|s| s.sha256.clone())));
-            if let Some(b64) = path.path_b64 {
-                event = event.with("path_b64", b64);
-            }
-            self.log.emit(event);
+        for change in settle::changed_files(&set) {
+            self.log.emit(payload::file_changed(&change));
         }
         let disallowed: Vec<DisallowedChange> = set
             .disallowed
@@ -633,8 +613,9 @@ impl Run<'_> {
                 .emit(NewEvent::new(EventType::TestStarted, Source::Test).with("command", command.clone()));
             let run = self.check("test", command, hidden.clone(), interrupt).await;
             let ending = self.check_ending(&run, Phase::Test);
+            let (code, signal) = run.ended();
             self.log
-                .emit(completed(EventType::TestCompleted, Source::Test, &ending, &run));
+                .emit(payload::test_completed(code, signal).with("duration_ms", run.duration_ms()));
             if run.over_cap {
                 self.output_limit(
                     "test.log",
@@ -663,12 +644,6 @@ impl Run<'_> {
             );
             let run = self.check("review", &review.command, hidden, interrupt).await;
             let ending = self.check_ending(&run, Phase::Review);
-            self.log.emit(completed(
-                EventType::ReviewCompleted,
-                Source::Reviewer,
-                &ending,
-                &run,
-            ));
             self.facts.review = match ending {
                 Ending::Exited(0) if review.by_exit || checks::accepts(&run.word, &sha256) => ReviewFact::Accepted,
                 Ending::Exited(0) => ReviewFact::Rejected {
@@ -680,6 +655,11 @@ impl Run<'_> {
                 Ending::StartFailed { why } => ReviewFact::Rejected { why },
                 Ending::Stopped => ReviewFact::Stopped,
             };
+            let (code, signal) = run.ended();
+            let accepted = self.facts.review == ReviewFact::Accepted;
+            self.log.emit(
+                payload::review_completed(accepted, code, signal).with("duration_ms", run.duration_ms()),
+            );
             if run.over_cap {
                 self.output_limit(
                     checks::REVIEW_LOG,
@@ -820,7 +800,7 @@ impl Run<'_> {
     /// Step 11: the real tree is as it was.
     fn survey_end(&mut self, before: &Survey) {
         // Opened anew, by the same path: a HEAD or a directory that was swapped must be seen.
-        let after = crate::changes::repo::Repo::open(self.plan.repo.root_path())
+        let after = Repo::open(self.plan.repo.root_path())
             .map_err(|e| e.to_string())
             .and_then(|repo| {
                 if repo.dev_ino() != self.plan.repo.dev_ino() {
@@ -836,366 +816,6 @@ impl Run<'_> {
             Err(why) => EndTree::Unknown { why },
         };
     }
-
-    /// Writes what is left to write, judges, and puts the report in place.
-    fn finish(mut self) -> Finished {
-        self.timeline.end(None);
-        self.ui.phase("evidence");
-        self.leftover_artifacts();
-        let attributes = vec![(
-            "proctor.engine".to_owned(),
-            evidence::trace::Attribute::from(self.plan.resolved.options.engine.as_str()),
-        )];
-        let failed = self
-            .blocked_but_for_unreached()
-            .then(|| "the run is no pass".to_owned());
-        if let Ok(mut artifact) = self.evidence.create_artifact(TRACE) {
-            if let Err(error) =
-                self.timeline
-                    .write_trace(&mut artifact, &self.freshness.run_id, attributes, failed)
-            {
-                self.evidence.fail_write(TRACE, &error);
-            }
-            // Remembered by the directory where it fails.
-            let _ = artifact.finish();
-        }
-        self.log.flush();
-        self.search_for_secrets();
-        for artifact in self.evidence.manifest() {
-            self.log.emit(
-                supervisor(EventType::ArtifactWritten)
-                    .with("name", artifact.name)
-                    .with("sha256", artifact.digest.sha256)
-                    .with("size", artifact.annotations.size),
-            );
-        }
-        self.facts.events = self.log.index();
-        self.facts.artifacts = self.evidence.facts();
-        let said = verdict::decide(&self.facts, Moment::BeforeClose);
-        for blocker in &said.blockers {
-            self.log.emit(
-                supervisor(EventType::BlockerRaised)
-                    .with("code", blocker.code.as_str())
-                    .with("message", blocker.message.clone()),
-            );
-        }
-        self.log.emit(
-            supervisor(EventType::RunFinished)
-                .with("status", said.status.as_str())
-                .with("exit_code", said.exit.code()),
-        );
-        let events = self.log.finish();
-        self.evidence.sync();
-        self.facts.artifacts = self.evidence.facts();
-        // The report for people is an artifact itself: made from the report as it will stand, but for its own entry.
-        self.facts
-            .artifacts
-            .insert(evidence::MARKDOWN.to_owned(), verdict::ArtifactFact::Written);
-        let draft = self.report(&self.judge(), events.as_ref());
-        // Remembered by the directory where it fails.
-        let _ = self
-            .evidence
-            .write_whole(evidence::MARKDOWN, report::markdown::render(&draft).as_bytes());
-        self.evidence.sync();
-        self.facts.artifacts = self.evidence.facts();
-        let verdict = self.judge();
-        let report = self.report(&verdict, events.as_ref());
-        let published = report.to_json().map_err(|e| e.to_string()).and_then(|bytes| {
-            self.evidence
-                .publish_report(&bytes, None)
-                .map_err(|e| e.to_string())
-        });
-        self.ui.done();
-        let defects = self.log.defects();
-        let mut exit = verdict.exit;
-        if published.is_err() {
-            exit = exit.worst(ExitCode::Evidence);
-        }
-        if !defects.is_empty() {
-            exit = exit.worst(ExitCode::Defect);
-        }
-        let evidence = self.evidence.path().to_owned();
-        match published {
-            Ok(published) => Finished {
-                exit,
-                report: Some((report, published)),
-                evidence,
-                report_error: None,
-                defects,
-            },
-            Err(error) => Finished {
-                exit,
-                report: None,
-                evidence,
-                report_error: Some(error),
-                defects,
-            },
-        }
-    }
-
-    fn judge(&self) -> Verdict {
-        let mut verdict = verdict::decide(&self.facts, Moment::Final);
-        // A report of a run in which Proctor itself went wrong is never a pass.
-        if !self.log.defects().is_empty() {
-            verdict.status = Status::Fail;
-            verdict.exit = verdict.exit.worst(ExitCode::Defect);
-        }
-        verdict
-    }
-
-    /// Every required artifact exists, if need be empty.
-    fn leftover_artifacts(&self) {
-        let begun = self.evidence.facts();
-        let missing = |name: &str| !begun.contains_key(name);
-        if missing(evidence::TEST_LOG) {
-            let (command, note) = match &self.plan.resolved.options.test {
-                TestChoice::Command(command) => (Some(command.as_str()), "not reached"),
-                TestChoice::Off => (None, "--no-test: nothing was tested"),
-                TestChoice::Missing => (None, "no test command was given"),
-            };
-            checks::test_log_without_run(&self.evidence, &self.freshness.run_id, command, note);
-        }
-        // Failures are remembered by the directory.
-        if missing(PATCH) {
-            let _ = self.evidence.write_whole(PATCH, &self.patch);
-        }
-        for name in [STDOUT, STDERR] {
-            if missing(name) {
-                let _ = self.evidence.write_whole(name, b"");
-            }
-        }
-    }
-
-    fn search_for_secrets(&mut self) {
-        let options = &self.plan.resolved.options;
-        let mut secrets = Vec::new();
-        let sets = [
-            (&options.env, &options.passed),
-            (&options.test_sandbox.env, &options.test_sandbox.passed),
-            (&options.review_sandbox.env, &options.review_sandbox.passed),
-        ];
-        for (env, passed) in sets {
-            for name in passed {
-                if let Some(value) = env.get(name) {
-                    secrets.push(Secret {
-                        name: name.clone(),
-                        value: value.clone().into_bytes(),
-                    });
-                }
-            }
-        }
-        let mut names: Vec<String> = self.evidence.manifest().into_iter().map(|a| a.name).collect();
-        names.push(evidence::EVENTS.to_owned());
-        let searched = SecretScanner::new(&secrets).and_then(|scanner| {
-            self.secrets_short = scanner.too_short().to_vec();
-            scanner.scan_artifacts(&self.evidence, names.iter().map(String::as_str))
-        });
-        self.facts.secrets = match searched {
-            Ok(found) if found.is_empty() => SecretFact::Clean,
-            Ok(found) => SecretFact::Found(found),
-            Err(error) => SecretFact::Failed {
-                why: error.to_string(),
-            },
-        };
-    }
-
-    fn report(&self, verdict: &Verdict, events: Option<&crate::event::EventLogEnd>) -> Report {
-        let options = &self.plan.resolved.options;
-        let repo = &self.plan.repo;
-        let manifest = self.evidence.manifest();
-        let started = self.backend.as_ref().map(|b| &b.started);
-        let ended = self
-            .backend
-            .as_ref()
-            .and_then(|b| b.finish.as_ref().ok())
-            .map(|f| f.ended);
-        // A tree that the patch does not carry is no result.
-        let result_tree = match (&self.set, &self.patch_info) {
-            (Some(set), Some(_)) => Some(set.result_tree.to_string()),
-            _ => None,
-        };
-        let base_commit = repo.base_commit().to_string();
-        let base_tree = repo.base_tree().to_string();
-        let mut usage = std::collections::BTreeMap::new();
-        if let Some(ran) = &self.backend {
-            let output = ran.captured.iter().map(|(_, end)| end.size).sum();
-            usage.insert(
-                "backend".to_owned(),
-                settle::usage(&ran.started.running, ended, output),
-            );
-        }
-        for (name, check) in [("test", &self.test), ("review", &self.review)] {
-            if let Some(CheckRun {
-                started: Some(started),
-                finish,
-                output,
-                ..
-            }) = check
-            {
-                let ended = finish.as_ref().ok().map(|f| f.ended);
-                usage.insert(name.to_owned(), settle::usage(&started.running, ended, *output));
-            }
-        }
-        let mut artifact_paths: std::collections::BTreeMap<String, String> = manifest
-            .iter()
-            .map(|a| (a.name.clone(), a.name.clone()))
-            .collect();
-        for name in [evidence::REPORT, evidence::REPORT_DIGEST] {
-            artifact_paths.insert(name.to_owned(), name.to_owned());
-        }
-        let mut sandbox = settle::sandbox_info(started, options.net);
-        for name in &self.secrets_short {
-            sandbox.missing.push(format!(
-                "search for the passed variable {name}: its value is too short to look for"
-            ));
-        }
-        let freshness = self.freshness.end(
-            Some(base_commit.clone()),
-            Some(base_tree.clone()),
-            result_tree.clone(),
-        );
-        Report {
-            schema_version: report::SCHEMA.into(),
-            proctor_version: env!("CARGO_PKG_VERSION").into(),
-            run_id: self.freshness.run_id.clone(),
-            run_start: freshness.wall_start.clone(),
-            run_end: freshness.wall_end.clone(),
-            status: verdict.status,
-            exit_code: verdict.exit.code(),
-            blockers: verdict.blockers.clone(),
-            engine: EngineInfo {
-                name: options.engine.clone(),
-                version: self.plan.start.version.clone(),
-                source_id: None,
-            },
-            stage: options.stage.clone(),
-            mutation_mode: mutation_word(options.mutation).to_owned(),
-            task_sha256: options.task.as_ref().map(|t| hex::encode(&sha2_of(t.as_bytes()))),
-            profile: ProfileInfo {
-                name: options.profile.name.clone(),
-                digest: options.profile.digest.clone(),
-            },
-            decision: DecisionInfo {
-                kind: "ungoverned".into(),
-                digest: manifest
-                    .iter()
-                    .find(|a| a.name == evidence::DECISION)
-                    .map(|a| a.digest.sha256.clone()),
-            },
-            base_commit: Some(base_commit),
-            base_tree: Some(base_tree),
-            result_tree,
-            backend_exit_code: ended.and_then(|e| e.code),
-            backend_signal: ended.and_then(|e| e.signal),
-            changed_files: self.set.as_ref().map(settle::changed_files).unwrap_or_default(),
-            ignored_changes: self
-                .set
-                .as_ref()
-                .map(|s| s.ignored.iter().map(|i| settle::path_text(&i.path)).collect())
-                .unwrap_or_default(),
-            test_inputs_changed: self
-                .set
-                .as_ref()
-                .map(|s| s.test_inputs.iter().map(|p| settle::path_text(p)).collect())
-                .unwrap_or_default(),
-            tests: self.test_info(),
-            review: self.review_info(),
-            approvals: settle::approvals(&self.settled),
-            provider: ProviderInfo {
-                witness: "none".into(),
-                ..ProviderInfo::default()
-            },
-            sandbox,
-            limits: settle::limits(
-                &options.limits,
-                &options.timeouts,
-                started,
-                sandbox::disk_bytes(&options.limits, self.host.memory),
-            ),
-            usage,
-            timings: self.timeline.timings(),
-            host: settle::host(self.host.memory),
-            events: EventsInfo {
-                count: events.map_or(0, |e| e.count),
-                last_hash: events.map(|e| e.last_hash.clone()).unwrap_or_default(),
-                left_out: events.map_or(0, |e| e.dropped),
-            },
-            freshness,
-            quarantined: !matches!(self.facts.secrets, SecretFact::Clean | SecretFact::NotDone),
-            artifact_paths,
-            digest_manifest: manifest,
-        }
-    }
-
-    fn test_info(&self) -> TestInfo {
-        let finish = self.test.as_ref().and_then(|t| t.finish.as_ref().ok());
-        let timed_out = finish.is_some_and(|f| matches!(f.stop, Some(Stop::Wall | Stop::Idle)));
-        let (status, command) = match &self.plan.resolved.options.test {
-            TestChoice::Off => (TestStatus::Off, None),
-            TestChoice::Missing => (TestStatus::Missing, None),
-            TestChoice::Command(command) => {
-                let status = match (finish, &self.facts.test) {
-                    (None, _) => TestStatus::NotRun,
-                    (Some(_), _) if timed_out => TestStatus::TimedOut,
-                    (Some(_), TestFact::Command(Ending::Exited(0))) => TestStatus::Passed,
-                    (Some(_), _) => TestStatus::Failed,
-                };
-                (status, Some(command.clone()))
-            }
-        };
-        TestInfo {
-            status,
-            command,
-            exit_code: finish.and_then(|f| f.ended.code),
-            signal: finish.and_then(|f| f.ended.signal),
-            duration_ms: finish.map(|f| f.took.as_millis() as u64),
-        }
-    }
-
-    fn review_info(&self) -> ReviewInfo {
-        let finish = self.review.as_ref().and_then(|t| t.finish.as_ref().ok());
-        let timed_out = finish.is_some_and(|f| matches!(f.stop, Some(Stop::Wall | Stop::Idle)));
-        let status = match &self.facts.review {
-            ReviewFact::NotAsked => ReviewStatus::Off,
-            ReviewFact::NotReached => ReviewStatus::NotRun,
-            ReviewFact::Accepted => ReviewStatus::Accepted,
-            ReviewFact::Stopped if timed_out => ReviewStatus::TimedOut,
-            ReviewFact::Rejected { .. } | ReviewFact::Stopped => ReviewStatus::Rejected,
-        };
-        ReviewInfo {
-            status,
-            command: self
-                .plan
-                .resolved
-                .options
-                .review
-                .as_ref()
-                .map(|r| r.command.clone()),
-            exit_code: finish.and_then(|f| f.ended.code),
-            duration_ms: finish.map(|f| f.took.as_millis() as u64),
-            patch_sha256: self
-                .review
-                .as_ref()
-                .and_then(|_| self.patch_info.as_ref().map(|i| i.sha256.clone())),
-        }
-    }
-}
-
-fn completed(event_type: EventType, source: Source, ending: &Ending, run: &CheckRun) -> NewEvent {
-    let ended = run.finish.as_ref().ok().map(|f| f.ended);
-    let status = match ending {
-        Ending::Exited(0) => "passed",
-        Ending::Exited(_) | Ending::Signalled(_) => "failed",
-        Ending::NotStarted | Ending::StartFailed { .. } | Ending::Stopped => "error",
-    };
-    NewEvent::new(event_type, source)
-        .with("status", status)
-        .with("exit_code", json!(ended.and_then(|e| e.code)))
-        .with("signal", json!(ended.and_then(|e| e.signal)))
-        .with(
-            "duration_ms",
-            run.finish.as_ref().map_or(0, |f| f.took.as_millis() as u64),
-        )
 }
 
 fn approval_fact(settled: &Settled, of_changes: bool) -> ApprovalFact {
@@ -1207,7 +827,8 @@ fn approval_fact(settled: &Settled, of_changes: bool) -> ApprovalFact {
     }
 }
 
-fn mutation_word(mode: MutationMode) -> &'static str {
+/// The mode's name in reports.
+pub(super) fn mutation_word(mode: MutationMode) -> &'static str {
     match mode {
         MutationMode::None => "none",
         MutationMode::Discard => "discard",
@@ -1215,7 +836,8 @@ fn mutation_word(mode: MutationMode) -> &'static str {
     }
 }
 
-fn sha2_of(bytes: &[u8]) -> Vec<u8> {
+/// SHA-256, hex.
+pub(super) fn sha256_hex(bytes: &[u8]) -> String {
     use sha2::Digest as _;
-    sha2::Sha256::digest(bytes).to_vec()
+    hex::encode(&sha2::Sha256::digest(bytes))
 }

@@ -9,7 +9,7 @@ use proctor_sandbox::running::Running;
 const MAX_PROCESSES: usize = 10_000;
 
 /// Bytes resident in all processes of the sandbox, shared pages counted in each; 0 where nothing can be read any more.
-pub fn resident(running: &Running) -> u64 {
+pub(super) fn resident(running: &Running) -> u64 {
     let page = rustix::param::page_size() as u64;
     let Some(init) = pid_of(running) else { return 0 };
     let mut stack = vec![init];

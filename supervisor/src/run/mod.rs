@@ -6,6 +6,7 @@
 pub mod approve;
 mod backend;
 mod checks;
+mod conclude;
 pub mod identity;
 mod interrupt;
 mod lifecycle;

@@ -17,7 +17,7 @@ use crate::report::{
 use crate::verdict::ApprovalOutcome;
 
 /// A path for a report: text, and its bytes where they are not UTF-8.
-pub fn path_text(path: &[u8]) -> PathText {
+pub(super) fn path_text(path: &[u8]) -> PathText {
     match std::str::from_utf8(path) {
         Ok(text) => PathText {
             path: text.to_owned(),
@@ -31,7 +31,7 @@ pub fn path_text(path: &[u8]) -> PathText {
 }
 
 /// The changed files.
-pub fn changed_files(set: &ChangeSet) -> Vec<FileChange> {
+pub(super) fn changed_files(set: &ChangeSet) -> Vec<FileChange> {
     set.changes.iter().map(file_change).collect()
 }
 
@@ -72,7 +72,7 @@ fn file_change(change: &Change) -> FileChange {
 }
 
 /// Settled requests.
-pub fn approvals(settled: &[(Settled, String)]) -> Vec<ApprovalInfo> {
+pub(super) fn approvals(settled: &[(Settled, String)]) -> Vec<ApprovalInfo> {
     settled
         .iter()
         .map(|(one, at)| ApprovalInfo {
@@ -94,7 +94,7 @@ pub fn approvals(settled: &[(Settled, String)]) -> Vec<ApprovalInfo> {
 }
 
 /// What the backend's sandbox was.
-pub fn sandbox_info(started: Option<&Started>, net: Network) -> SandboxInfo {
+pub(super) fn sandbox_info(started: Option<&Started>, net: Network) -> SandboxInfo {
     let network = match net {
         Network::None => "none",
         Network::Host => "host",
@@ -141,7 +141,7 @@ pub fn sandbox_info(started: Option<&Started>, net: Network) -> SandboxInfo {
 }
 
 /// Every limit of the run.
-pub fn limits(
+pub(super) fn limits(
     limits: &Limits,
     timeouts: &Timeouts,
     started: Option<&Started>,
@@ -210,7 +210,7 @@ pub fn limits(
 }
 
 /// What one sandbox used.
-pub fn usage(running: &Running, ended: Option<Ended>, output: u64) -> UsageInfo {
+pub(super) fn usage(running: &Running, ended: Option<Ended>, output: u64) -> UsageInfo {
     let cgroup = running.cgroup_usage();
     UsageInfo {
         user_us: ended.map(|e| e.user_micros),
@@ -225,7 +225,7 @@ pub fn usage(running: &Running, ended: Option<Ended>, output: u64) -> UsageInfo 
 }
 
 /// The machine, without its name.
-pub fn host(memory: u64) -> HostInfo {
+pub(super) fn host(memory: u64) -> HostInfo {
     let uname = rustix::system::uname();
     HostInfo {
         os: "linux".into(),

@@ -23,7 +23,7 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// Times for one sandbox.
 #[derive(Debug, Clone, Copy)]
-pub struct Times {
+pub(super) struct Times {
     /// From start to end.
     pub wall: Duration,
     /// Without a byte of output; `None` is no limit.
@@ -34,7 +34,7 @@ pub struct Times {
 
 /// Why a sandbox was stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stop {
+pub(super) enum Stop {
     /// The wall time ran out.
     Wall,
     /// The idle time ran out.
@@ -49,7 +49,7 @@ pub enum Stop {
 
 /// How it went.
 #[derive(Debug)]
-pub struct Finish {
+pub(super) struct Finish {
     /// How the main process ended.
     pub ended: Ended,
     /// Why it was stopped, where it was.
@@ -60,7 +60,7 @@ pub struct Finish {
 
 /// A request by the backend.
 #[derive(Debug)]
-pub struct Ask {
+pub(super) struct Ask {
     /// Its id.
     pub id: String,
     /// What about.
@@ -68,13 +68,13 @@ pub struct Ask {
 }
 
 /// Settles requests while the backend waits.
-pub trait Settle {
+pub(super) trait Settle {
     /// Answers one request; what comes back is written to the backend.
     fn settle<'a>(&'a self, ask: Ask) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 }
 
 /// What is watched.
-pub struct Watched<'a> {
+pub(super) struct Watched<'a> {
     /// The sandbox.
     pub running: Arc<Running>,
     /// Its captures.
@@ -91,7 +91,7 @@ pub struct Watched<'a> {
 ///
 /// # Errors
 /// The end cannot be waited for; every process is dead all the same.
-pub async fn supervise(
+pub(super) async fn supervise(
     mut watched: Watched<'_>,
     times: Times,
     interrupt: &mut Interrupt,

@@ -16,7 +16,7 @@ struct Phase {
 
 /// The phases of a run.
 #[derive(Debug)]
-pub struct Timeline {
+pub(super) struct Timeline {
     start: Instant,
     start_ns: u64,
     phases: Vec<Phase>,
@@ -24,7 +24,7 @@ pub struct Timeline {
 
 impl Timeline {
     /// Begins now.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             start: Instant::now(),
@@ -34,7 +34,7 @@ impl Timeline {
     }
 
     /// A phase begins; the one before it ends.
-    pub fn begin(&mut self, name: &'static str) {
+    pub(super) fn begin(&mut self, name: &'static str) {
         self.end(None);
         self.phases.push(Phase {
             name,
@@ -45,7 +45,7 @@ impl Timeline {
     }
 
     /// The phase ends, with an error where there was one.
-    pub fn end(&mut self, error: Option<String>) {
+    pub(super) fn end(&mut self, error: Option<String>) {
         if let Some(phase) = self.phases.last_mut().filter(|p| p.end.is_none()) {
             phase.end = Some(Instant::now());
             phase.error = error;
@@ -53,7 +53,7 @@ impl Timeline {
     }
 
     /// For the report, in microseconds.
-    pub fn timings(&self) -> Vec<Timing> {
+    pub(super) fn timings(&self) -> Vec<Timing> {
         let micros = |d: std::time::Duration| d.as_micros() as u64;
         self.phases
             .iter()
@@ -69,7 +69,7 @@ impl Timeline {
     ///
     /// # Errors
     /// No random ids to be had, or the write error.
-    pub fn write_trace(
+    pub(super) fn write_trace(
         &self,
         out: impl std::io::Write,
         run_id: &str,

@@ -1,0 +1,351 @@
+//! The end of a run: what is left to write, the verdict, the report put in place last of all.
+
+use std::collections::BTreeMap;
+
+use super::checks::{self, CheckRun};
+use super::lifecycle::{Finished, Run, mutation_word, sha256_hex};
+use super::sandbox;
+use super::settle;
+use super::supervise::Stop;
+use crate::event::EventLogEnd;
+use crate::evidence::secrets::{Secret, SecretScanner};
+use crate::evidence::{self, PATCH, STDERR, STDOUT, TRACE, payload};
+use crate::exit::ExitCode;
+use crate::profile::TestChoice;
+use crate::report::{
+    self, DecisionInfo, EngineInfo, EventsInfo, ProfileInfo, ProviderInfo, Report, ReviewInfo, ReviewStatus,
+    TestInfo, TestStatus,
+};
+use crate::verdict::{self, Ending, Moment, ReviewFact, SecretFact, Status, TestFact, Verdict};
+
+impl Run<'_> {
+    /// Writes what is left to write, judges, and puts the report in place.
+    pub(super) fn finish(mut self) -> Finished {
+        self.timeline.end(None);
+        self.ui.phase("evidence");
+        self.leftover_artifacts();
+        let attributes = vec![(
+            "proctor.engine".to_owned(),
+            evidence::trace::Attribute::from(self.plan.resolved.options.engine.as_str()),
+        )];
+        let failed = self
+            .blocked_but_for_unreached()
+            .then(|| "the run is no pass".to_owned());
+        if let Ok(mut artifact) = self.evidence.create_artifact(TRACE) {
+            if let Err(error) =
+                self.timeline
+                    .write_trace(&mut artifact, &self.freshness.run_id, attributes, failed)
+            {
+                self.evidence.fail_write(TRACE, &error);
+            }
+            // Remembered by the directory where it fails.
+            let _ = artifact.finish();
+        }
+        self.log.flush();
+        self.search_for_secrets();
+        for artifact in self.evidence.manifest() {
+            self.log.emit(payload::artifact_written(&artifact));
+        }
+        self.facts.events = self.log.index();
+        self.facts.artifacts = self.evidence.facts();
+        let said = verdict::decide(&self.facts, Moment::BeforeClose);
+        for blocker in &said.blockers {
+            self.log.emit(payload::blocker_raised(blocker));
+        }
+        self.log.emit(payload::run_finished(&said));
+        let events = self.log.finish();
+        self.evidence.sync();
+        self.facts.artifacts = self.evidence.facts();
+        // The report for people is an artifact itself: made from the report as it will stand, but for its own entry.
+        self.facts
+            .artifacts
+            .insert(evidence::MARKDOWN.to_owned(), verdict::ArtifactFact::Written);
+        let draft = self.report(&self.judge(), events.as_ref());
+        // Remembered by the directory where it fails.
+        let _ = self
+            .evidence
+            .write_whole(evidence::MARKDOWN, report::markdown::render(&draft).as_bytes());
+        self.evidence.sync();
+        self.facts.artifacts = self.evidence.facts();
+        let verdict = self.judge();
+        let report = self.report(&verdict, events.as_ref());
+        let published = report.to_json().map_err(|e| e.to_string()).and_then(|bytes| {
+            self.evidence
+                .publish_report(&bytes, None)
+                .map_err(|e| e.to_string())
+        });
+        self.ui.done();
+        let defects = self.log.defects();
+        let mut exit = verdict.exit;
+        if published.is_err() {
+            exit = exit.worst(ExitCode::Evidence);
+        }
+        if !defects.is_empty() {
+            exit = exit.worst(ExitCode::Defect);
+        }
+        let evidence = self.evidence.path().to_owned();
+        match published {
+            Ok(published) => Finished {
+                exit,
+                report: Some((report, published)),
+                evidence,
+                report_error: None,
+                defects,
+            },
+            Err(error) => Finished {
+                exit,
+                report: None,
+                evidence,
+                report_error: Some(error),
+                defects,
+            },
+        }
+    }
+
+    fn judge(&self) -> Verdict {
+        let mut verdict = verdict::decide(&self.facts, Moment::Final);
+        // A report of a run in which Proctor itself went wrong is never a pass.
+        if !self.log.defects().is_empty() {
+            verdict.status = Status::Fail;
+            verdict.exit = verdict.exit.worst(ExitCode::Defect);
+        }
+        verdict
+    }
+
+    /// Every required artifact exists, if need be empty.
+    fn leftover_artifacts(&self) {
+        let begun = self.evidence.facts();
+        let missing = |name: &str| !begun.contains_key(name);
+        if missing(evidence::TEST_LOG) {
+            let (command, note) = match &self.plan.resolved.options.test {
+                TestChoice::Command(command) => (Some(command.as_str()), "not reached"),
+                TestChoice::Off => (None, "--no-test: nothing was tested"),
+                TestChoice::Missing => (None, "no test command was given"),
+            };
+            checks::test_log_without_run(&self.evidence, &self.freshness.run_id, command, note);
+        }
+        // Failures are remembered by the directory.
+        if missing(PATCH) {
+            let _ = self.evidence.write_whole(PATCH, &self.patch);
+        }
+        for name in [STDOUT, STDERR] {
+            if missing(name) {
+                let _ = self.evidence.write_whole(name, b"");
+            }
+        }
+    }
+
+    fn search_for_secrets(&mut self) {
+        let options = &self.plan.resolved.options;
+        let mut secrets = Vec::new();
+        let sets = [
+            (&options.env, &options.passed),
+            (&options.test_sandbox.env, &options.test_sandbox.passed),
+            (&options.review_sandbox.env, &options.review_sandbox.passed),
+        ];
+        for (env, passed) in sets {
+            for name in passed {
+                if let Some(value) = env.get(name) {
+                    secrets.push(Secret {
+                        name: name.clone(),
+                        value: value.clone().into_bytes(),
+                    });
+                }
+            }
+        }
+        let mut names: Vec<String> = self.evidence.manifest().into_iter().map(|a| a.name).collect();
+        names.push(evidence::EVENTS.to_owned());
+        let searched = SecretScanner::new(&secrets).and_then(|scanner| {
+            self.secrets_short = scanner.too_short().to_vec();
+            scanner.scan_artifacts(&self.evidence, names.iter().map(String::as_str))
+        });
+        self.facts.secrets = match searched {
+            Ok(found) if found.is_empty() => SecretFact::Clean,
+            Ok(found) => SecretFact::Found(found),
+            Err(error) => SecretFact::Failed {
+                why: error.to_string(),
+            },
+        };
+    }
+
+    fn report(&self, verdict: &Verdict, events: Option<&EventLogEnd>) -> Report {
+        let options = &self.plan.resolved.options;
+        let repo = &self.plan.repo;
+        let manifest = self.evidence.manifest();
+        let started = self.backend.as_ref().map(|b| &b.started);
+        let ended = self
+            .backend
+            .as_ref()
+            .and_then(|b| b.finish.as_ref().ok())
+            .map(|f| f.ended);
+        // A tree that the patch does not carry is no result.
+        let result_tree = match (&self.set, &self.patch_info) {
+            (Some(set), Some(_)) => Some(set.result_tree.to_string()),
+            _ => None,
+        };
+        let base_commit = repo.base_commit().to_string();
+        let base_tree = repo.base_tree().to_string();
+        let mut usage = BTreeMap::new();
+        if let Some(ran) = &self.backend {
+            let output = ran.captured.iter().map(|(_, end)| end.size).sum();
+            usage.insert(
+                "backend".to_owned(),
+                settle::usage(&ran.started.running, ended, output),
+            );
+        }
+        for (name, check) in [("test", &self.test), ("review", &self.review)] {
+            if let Some(CheckRun {
+                started: Some(started),
+                finish,
+                output,
+                ..
+            }) = check
+            {
+                let ended = finish.as_ref().ok().map(|f| f.ended);
+                usage.insert(name.to_owned(), settle::usage(&started.running, ended, *output));
+            }
+        }
+        let mut artifact_paths: BTreeMap<String, String> = manifest
+            .iter()
+            .map(|a| (a.name.clone(), a.name.clone()))
+            .collect();
+        for name in [evidence::REPORT, evidence::REPORT_DIGEST] {
+            artifact_paths.insert(name.to_owned(), name.to_owned());
+        }
+        let mut sandbox = settle::sandbox_info(started, options.net);
+        for name in &self.secrets_short {
+            sandbox.missing.push(format!(
+                "search for the passed variable {name}: its value is too short to look for"
+            ));
+        }
+        let freshness = self.freshness.end(
+            Some(base_commit.clone()),
+            Some(base_tree.clone()),
+            result_tree.clone(),
+        );
+        Report {
+            schema_version: report::SCHEMA.into(),
+            proctor_version: env!("CARGO_PKG_VERSION").into(),
+            run_id: self.freshness.run_id.clone(),
+            run_start: freshness.wall_start.clone(),
+            run_end: freshness.wall_end.clone(),
+            status: verdict.status,
+            exit_code: verdict.exit.code(),
+            blockers: verdict.blockers.clone(),
+            engine: EngineInfo {
+                name: options.engine.clone(),
+                version: self.plan.start.version.clone(),
+                source_id: None,
+            },
+            stage: options.stage.clone(),
+            mutation_mode: mutation_word(options.mutation).to_owned(),
+            task_sha256: options.task.as_ref().map(|t| sha256_hex(t.as_bytes())),
+            profile: ProfileInfo {
+                name: options.profile.name.clone(),
+                digest: options.profile.digest.clone(),
+            },
+            decision: DecisionInfo {
+                kind: "ungoverned".into(),
+                digest: manifest
+                    .iter()
+                    .find(|a| a.name == evidence::DECISION)
+                    .map(|a| a.digest.sha256.clone()),
+            },
+            base_commit: Some(base_commit),
+            base_tree: Some(base_tree),
+            result_tree,
+            backend_exit_code: ended.and_then(|e| e.code),
+            backend_signal: ended.and_then(|e| e.signal),
+            changed_files: self.set.as_ref().map(settle::changed_files).unwrap_or_default(),
+            ignored_changes: self
+                .set
+                .as_ref()
+                .map(|s| s.ignored.iter().map(|i| settle::path_text(&i.path)).collect())
+                .unwrap_or_default(),
+            test_inputs_changed: self
+                .set
+                .as_ref()
+                .map(|s| s.test_inputs.iter().map(|p| settle::path_text(p)).collect())
+                .unwrap_or_default(),
+            tests: self.test_info(),
+            review: self.review_info(),
+            approvals: settle::approvals(&self.settled),
+            provider: ProviderInfo {
+                witness: "none".into(),
+                ..ProviderInfo::default()
+            },
+            sandbox,
+            limits: settle::limits(
+                &options.limits,
+                &options.timeouts,
+                started,
+                sandbox::disk_bytes(&options.limits, self.host.memory),
+            ),
+            usage,
+            timings: self.timeline.timings(),
+            host: settle::host(self.host.memory),
+            events: EventsInfo {
+                count: events.map_or(0, |e| e.count),
+                last_hash: events.map(|e| e.last_hash.clone()).unwrap_or_default(),
+                left_out: events.map_or(0, |e| e.dropped),
+            },
+            freshness,
+            quarantined: !matches!(self.facts.secrets, SecretFact::Clean | SecretFact::NotDone),
+            artifact_paths,
+            digest_manifest: manifest,
+        }
+    }
+
+    fn test_info(&self) -> TestInfo {
+        let finish = self.test.as_ref().and_then(|t| t.finish.as_ref().ok());
+        let timed_out = finish.is_some_and(|f| matches!(f.stop, Some(Stop::Wall | Stop::Idle)));
+        let (status, command) = match &self.plan.resolved.options.test {
+            TestChoice::Off => (TestStatus::Off, None),
+            TestChoice::Missing => (TestStatus::Missing, None),
+            TestChoice::Command(command) => {
+                let status = match (finish, &self.facts.test) {
+                    (None, _) => TestStatus::NotRun,
+                    (Some(_), _) if timed_out => TestStatus::TimedOut,
+                    (Some(_), TestFact::Command(Ending::Exited(0))) => TestStatus::Passed,
+                    (Some(_), _) => TestStatus::Failed,
+                };
+                (status, Some(command.clone()))
+            }
+        };
+        TestInfo {
+            status,
+            command,
+            exit_code: finish.and_then(|f| f.ended.code),
+            signal: finish.and_then(|f| f.ended.signal),
+            duration_ms: finish.map(|f| f.took.as_millis() as u64),
+        }
+    }
+
+    fn review_info(&self) -> ReviewInfo {
+        let finish = self.review.as_ref().and_then(|t| t.finish.as_ref().ok());
+        let timed_out = finish.is_some_and(|f| matches!(f.stop, Some(Stop::Wall | Stop::Idle)));
+        let status = match &self.facts.review {
+            ReviewFact::NotAsked => ReviewStatus::Off,
+            ReviewFact::NotReached => ReviewStatus::NotRun,
+            ReviewFact::Accepted => ReviewStatus::Accepted,
+            ReviewFact::Stopped if timed_out => ReviewStatus::TimedOut,
+            ReviewFact::Rejected { .. } | ReviewFact::Stopped => ReviewStatus::Rejected,
+        };
+        ReviewInfo {
+            status,
+            command: self
+                .plan
+                .resolved
+                .options
+                .review
+                .as_ref()
+                .map(|r| r.command.clone()),
+            exit_code: finish.and_then(|f| f.ended.code),
+            duration_ms: finish.map(|f| f.took.as_millis() as u64),
+            patch_sha256: self
+                .review
+                .as_ref()
+                .and_then(|_| self.patch_info.as_ref().map(|i| i.sha256.clone())),
+        }
+    }
+}
