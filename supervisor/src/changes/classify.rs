@@ -18,6 +18,8 @@ use super::{dotgit, show};
 use crate::profile::ChangePolicy;
 
 mod links;
+#[cfg(test)]
+mod overlay_tests;
 mod set;
 mod steer;
 #[cfg(test)]

@@ -18,7 +18,7 @@ const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
     /// More than the limits allow: the blocker `output_limit`.
-    #[error("{what}: more than {limit}; raise {option} if that much is meant")]
+    #[error("{what}: more than {limit}; {}", if .option.starts_with("--") { format!("raise {option} if that much is meant") } else { (*option).to_owned() })]
     Limit {
         /// What there was too much of.
         what: &'static str,
@@ -158,7 +158,7 @@ pub fn scan<E: From<LayerError>>(
             return Err(LayerError::Limit {
                 what: "bytes in a path",
                 limit: 4000,
-                option: "nothing: git has no use for it",
+                option: "the limit is fixed, so have the backend make less of them",
             }
             .into());
         }
@@ -204,7 +204,7 @@ fn too_deep(limits: Limits) -> LayerError {
     LayerError::Limit {
         what: "directories within one another",
         limit: limits.depth as u64,
-        option: "nothing: it is fixed",
+        option: "the limit is fixed, so have the backend make less of them",
     }
 }
 
@@ -407,7 +407,7 @@ fn count_files(
                 return Err(LayerError::Limit {
                     what: "files in ignored directories",
                     limit: limits.counted,
-                    option: "nothing: it is fixed",
+                    option: "the limit is fixed, so have the backend make less of them",
                 });
             }
         }
@@ -496,5 +496,104 @@ pub fn open_below(root: BorrowedFd<'_>, name: &std::ffi::CStr) -> Result<Option<
             open_dir(root, name.into(), name.to_bytes()).map(Some)
         }
         Ok(_) => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use rustix::fs::{XattrFlags, setxattr};
+
+    use super::*;
+    use crate::changes::testing::Fixture;
+
+    fn look(f: &Fixture, limits: Limits) -> Result<Vec<Entry>, LayerError> {
+        scan(f.layer().as_fd(), limits, |_, _| {
+            Ok::<_, LayerError>(Descend::Full)
+        })
+    }
+
+    #[test]
+    fn what_our_own_mounts_never_make_is_refused() {
+        for (name, value, text) in [
+            (
+                "user.overlay.redirect",
+                "/x",
+                "the sandbox's layer has a renamed directory (redirect) at d, which cannot be judged",
+            ),
+            (
+                "user.overlay.opaque",
+                "?",
+                "the sandbox's layer has an unknown opaque mark at d, which cannot be judged",
+            ),
+        ] {
+            let f = Fixture::new();
+            f.up("d/x", "x");
+            setxattr(f.upper().join("d"), name, value.as_bytes(), XattrFlags::empty()).unwrap();
+            assert_eq!(look(&f, Limits::for_max_files(10)).unwrap_err().to_string(), text);
+        }
+        let f = Fixture::new();
+        f.up("m", "x");
+        setxattr(
+            f.upper().join("m"),
+            "user.overlay.metacopy",
+            b"",
+            XattrFlags::empty(),
+        )
+        .unwrap();
+        let text = look(&f, Limits::for_max_files(10)).unwrap_err().to_string();
+        assert_eq!(
+            text,
+            "the sandbox's layer has a file without its content (metacopy) at m, which cannot be judged"
+        );
+    }
+
+    #[test]
+    fn depth_and_number_are_limited() {
+        let f = Fixture::new();
+        f.up("a/b/c/d/e", "x");
+        let limits = Limits {
+            entries: 100,
+            counted: 100,
+            depth: 3,
+        };
+        let text = look(&f, limits).unwrap_err().to_string();
+        assert!(
+            text.starts_with("directories within one another: more than 3; "),
+            "{text}"
+        );
+        let text = look(
+            &f,
+            Limits {
+                entries: 2,
+                depth: 50,
+                counted: 9,
+            },
+        )
+        .unwrap_err()
+        .to_string();
+        assert_eq!(
+            text,
+            "entries in the layer: more than 2; raise --max-files if that much is meant"
+        );
+    }
+
+    #[test]
+    fn a_link_is_never_followed() {
+        let f = Fixture::new();
+        f.up("real/secret", "x");
+        f.link("dir", "/etc");
+        f.link("file", "/etc/passwd");
+        let found = look(&f, Limits::for_max_files(10)).unwrap();
+        assert!(
+            found
+                .iter()
+                .any(|e| e.path == b"dir" && e.kind == Kind::Symlink(b"/etc".to_vec()))
+        );
+        assert_eq!(found.len(), 4);
+        for path in [&b"file"[..], b"dir/passwd", b"../repo/.git/HEAD", b"/etc/passwd"] {
+            assert!(read_file(f.layer().as_fd(), path, 1 << 20).is_err(), "{path:?}");
+        }
     }
 }

@@ -5,5 +5,5 @@ pub mod base85;
 pub mod parse;
 pub mod quote;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod write;

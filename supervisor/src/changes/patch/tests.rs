@@ -9,12 +9,12 @@ use crate::changes::testing::{Fixture, allow_all};
 const LIMIT: u64 = 32 << 20;
 
 #[derive(Debug, Clone, PartialEq)]
-enum Node {
+pub(crate) enum Node {
     File(Vec<u8>, bool),
     Link(Vec<u8>),
 }
 
-type Files = BTreeMap<Vec<u8>, Node>;
+pub(crate) type Files = BTreeMap<Vec<u8>, Node>;
 
 fn name() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
@@ -84,7 +84,7 @@ fn settle(list: impl Iterator<Item = (Vec<u8>, Node)>) -> Files {
     out
 }
 
-fn edits() -> impl Strategy<Value = (Files, Files)> {
+pub(crate) fn edits() -> impl Strategy<Value = (Files, Files)> {
     (
         files(),
         files(),
@@ -112,7 +112,7 @@ fn edits() -> impl Strategy<Value = (Files, Files)> {
         })
 }
 
-fn place(root: &std::path::Path, path: &[u8], node: &Node) {
+pub(crate) fn place(root: &std::path::Path, path: &[u8], node: &Node) {
     let full = root.join(crate::changes::repo::bytes_path(path));
     std::fs::create_dir_all(full.parent().unwrap()).unwrap();
     match node {

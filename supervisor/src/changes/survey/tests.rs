@@ -309,3 +309,40 @@ fn bench_survey() {
         writeln!(std::io::stderr(), "survey: {took:?}").unwrap();
     }
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config { cases: 48, ..Default::default() })]
+
+    /// The same paths are dirty as git's own status says, whatever the names.
+    #[test]
+    fn git_status_agrees((before, after) in crate::changes::patch::tests::edits()) {
+        let f = Fixture::new();
+        for (path, node) in &before {
+            crate::changes::patch::tests::place(&f.root(), path, node);
+        }
+        f.write(".gitignore", "a.b\nd/\n!/d\nab\n*\\ \nb/*\n!b/a\n");
+        f.commit();
+        for path in before.keys().filter(|p| after.get(*p) != before.get(*p)) {
+            let full = f.root().join(crate::changes::repo::bytes_path(path));
+            std::fs::remove_file(&full).unwrap();
+            for dir in full.ancestors().skip(1).take_while(|d| *d != f.root()) {
+                let _ = std::fs::remove_dir(dir);
+            }
+        }
+        for (path, node) in after.iter().filter(|(p, n)| before.get(*p) != Some(*n)) {
+            crate::changes::patch::tests::place(&f.root(), path, node);
+        }
+        let out = std::process::Command::new("git")
+            .current_dir(f.root())
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .args(["status", "--porcelain", "-uall", "--no-renames", "-z"])
+            .output()
+            .unwrap();
+        let mut want: Vec<Vec<u8>> = out.stdout.split(|b| *b == 0).filter(|l| l.len() > 3).map(|l| l[3..].to_vec()).collect();
+        want.sort();
+        let mut got: Vec<Vec<u8>> = survey(&f.repo(), &globs(&[])).unwrap().dirty.into_iter().map(|d| d.path).collect();
+        got.sort();
+        got.dedup();
+        proptest::prop_assert_eq!(got, want);
+    }
+}
