@@ -17,48 +17,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let own = nix::unistd::geteuid().as_raw();
     // Root gives the program an unprivileged host uid; a user can only give its own.
     let host = if own == 0 { 2_000_000_000 } else { own };
-    let host_gid = if own == 0 {
-        host
-    } else {
-        nix::unistd::getegid().as_raw()
-    };
+    let host_gid = if own == 0 { host } else { nix::unistd::getegid().as_raw() };
     let mut view = vec![
-        Mount::Private {
-            target: "/tmp".into(),
-            mode: 0o1777,
-        },
-        Mount::Private {
-            target: "/home/agent".into(),
-            mode: 0o700,
-        },
+        Mount::Private { target: "/tmp".into(), mode: 0o1777 },
+        Mount::Private { target: "/home/agent".into(), mode: 0o700 },
     ];
     for dir in ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/alternatives"] {
         let path = PathBuf::from(dir);
         if let Ok(to) = path.read_link() {
             view.push(Mount::Symlink { link: path, to });
         } else if path.exists() {
-            view.push(Mount::Bind {
-                source: path.clone(),
-                target: path,
-                writable: false,
-            });
+            view.push(Mount::Bind { source: path.clone(), target: path, writable: false });
         }
     }
     let spec = SandboxSpec {
         program: Some(Program {
             argv: args.collect(),
-            env: vec![
-                ("PATH".into(), "/usr/bin:/bin".into()),
-                ("HOME".into(), "/home/agent".into()),
-            ],
+            env: vec![("PATH".into(), "/usr/bin:/bin".into()), ("HOME".into(), "/home/agent".into())],
             cwd: tree.clone(),
         }),
-        identity: Identity {
-            inside_uid: 1000,
-            inside_gid: 1000,
-            host_uid: host,
-            host_gid,
-        },
+        identity: Identity { inside_uid: 1000, inside_gid: 1000, host_uid: host, host_gid },
         view,
         files: vec![],
         tree: Some(Tree {
@@ -72,35 +50,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }),
         network: Network::None,
         hostname: "sandbox".into(),
-        limits: Limits {
-            disk: 1 << 30,
-            inodes: 100_000,
-            tasks: 512,
-            open_files: 1024,
-        },
+        limits: Limits { disk: 1 << 30, inodes: 100_000, tasks: 512, open_files: 1024 },
     };
     let stdio: Vec<OwnedFd> = vec![
         std::fs::File::open("/dev/null")?.into(),
         nix::unistd::dup(std::io::stdout())?,
         nix::unistd::dup(std::io::stderr())?,
     ];
-    let running = launcher.launch(
-        &spec,
-        Descriptors {
-            stdio,
-            ..Descriptors::default()
-        },
-    )?;
+    let running = launcher.launch(&spec, Descriptors { stdio, ..Descriptors::default() })?;
     let ended = running.wait()?;
     let mut out = std::io::stderr().lock();
     use std::io::Write;
     writeln!(out, "{ended:?}")?;
-    writeln!(
-        out,
-        "{:?} {:?}",
-        running.enforced().mechanisms(),
-        running.disk_usage()?
-    )?;
+    writeln!(out, "{:?} {:?}", running.enforced().mechanisms(), running.disk_usage()?)?;
     let upper = running.upper_layer()?;
     let mut dir = nix::dir::Dir::from_fd(upper)?;
     for entry in dir.iter() {

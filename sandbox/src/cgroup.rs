@@ -48,29 +48,21 @@ fn own(controller: &str) -> Option<String> {
     text.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':');
         let (_, names, path) = (parts.next()?, parts.next()?, parts.next()?);
-        let found = if controller.is_empty() {
-            names.is_empty()
-        } else {
-            names.split(',').any(|n| n == controller)
-        };
+        let found =
+            if controller.is_empty() { names.is_empty() } else { names.split(',').any(|n| n == controller) };
         found.then(|| path.to_owned())
     })
 }
 
 fn v1_dir(controller: &str) -> Option<PathBuf> {
-    let dir = Path::new(V1_ROOT)
-        .join(controller)
-        .join(own(controller)?.trim_start_matches('/'));
+    let dir = Path::new(V1_ROOT).join(controller).join(own(controller)?.trim_start_matches('/'));
     dir.join("cgroup.procs").exists().then_some(dir)
 }
 
 fn v2_dir() -> Option<PathBuf> {
     let dir = Path::new(V1_ROOT).join(own("")?.trim_start_matches('/'));
     let controllers = fs::read_to_string(dir.join("cgroup.controllers")).ok()?;
-    ["memory", "pids"]
-        .iter()
-        .all(|c| controllers.split_whitespace().any(|have| have == *c))
-        .then_some(dir)
+    ["memory", "pids"].iter().all(|c| controllers.split_whitespace().any(|have| have == *c)).then_some(dir)
 }
 
 fn write(dir: &Path, file: &str, value: &str) -> io::Result<()> {
@@ -87,12 +79,7 @@ impl Cgroup {
         if let Some(parent) = v2_dir() {
             return Self::create_v2(&parent, name, limits);
         }
-        let mut made = Self {
-            v2: None,
-            memory: None,
-            pids: None,
-            cpu: None,
-        };
+        let mut made = Self { v2: None, memory: None, pids: None, cpu: None };
         if let (Some(bytes), Some(dir)) = (limits.memory, made_below(v1_dir("memory"), name)) {
             made.memory = Some(dir.clone());
             write(&dir, "memory.limit_in_bytes", &bytes.to_string())?;
@@ -117,21 +104,14 @@ impl Cgroup {
         // A cgroup with processes of its own cannot hand controllers down (cgroups(7), no internal processes): where
         // the parent has not enabled them, this is no delegated cgroup.
         let enabled = fs::read_to_string(parent.join("cgroup.subtree_control")).unwrap_or_default();
-        let missing = ["memory", "pids"]
-            .iter()
-            .any(|c| !enabled.split_whitespace().any(|e| e == *c));
+        let missing = ["memory", "pids"].iter().any(|c| !enabled.split_whitespace().any(|e| e == *c));
         if missing && write(parent, "cgroup.subtree_control", "+memory +pids +cpu").is_err() {
             return Ok(None);
         }
         let Some(dir) = made_below(Some(parent.to_owned()), name) else {
             return Ok(None);
         };
-        let mut made = Self {
-            v2: Some(dir.clone()),
-            memory: None,
-            pids: None,
-            cpu: None,
-        };
+        let mut made = Self { v2: Some(dir.clone()), memory: None, pids: None, cpu: None };
         if let Some(bytes) = limits.memory {
             write(&dir, "memory.max", &bytes.to_string())?;
             if dir.join("memory.swap.max").exists() {
@@ -174,10 +154,7 @@ impl Cgroup {
     fn dirs(&self) -> Vec<&PathBuf> {
         match &self.v2 {
             Some(dir) => vec![dir],
-            None => [&self.memory, &self.pids, &self.cpu]
-                .into_iter()
-                .flatten()
-                .collect(),
+            None => [&self.memory, &self.pids, &self.cpu].into_iter().flatten().collect(),
         }
     }
 
@@ -189,16 +166,11 @@ impl Cgroup {
     /// What the controllers counted.
     pub fn usage(&self) -> CgroupUsage {
         let number = |dir: &Option<PathBuf>, file: &str| -> Option<u64> {
-            fs::read_to_string(dir.as_ref()?.join(file))
-                .ok()?
-                .trim()
-                .parse()
-                .ok()
+            fs::read_to_string(dir.as_ref()?.join(file)).ok()?.trim().parse().ok()
         };
         let field = |dir: &Option<PathBuf>, file: &str, key: &str| -> Option<u64> {
             let text = fs::read_to_string(dir.as_ref()?.join(file)).ok()?;
-            text.lines()
-                .find_map(|l| l.strip_prefix(key)?.trim().parse().ok())
+            text.lines().find_map(|l| l.strip_prefix(key)?.trim().parse().ok())
         };
         if self.v2.is_some() {
             CgroupUsage {

@@ -7,16 +7,11 @@ use crate::spec::{Mount, SandboxSpec};
 
 fn plain(what: &str, path: &Path) -> Result<(), LaunchError> {
     let ok = path.is_absolute()
-        && path
-            .components()
-            .all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
+        && path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
     if ok {
         Ok(())
     } else {
-        Err(LaunchError::Spec(format!(
-            "{what} {} is not a plain absolute path",
-            path.display()
-        )))
+        Err(LaunchError::Spec(format!("{what} {} is not a plain absolute path", path.display())))
     }
 }
 
@@ -65,10 +60,7 @@ pub(crate) fn check(spec: &SandboxSpec) -> Result<(), LaunchError> {
         }
         let inside_proc = target.starts_with("/proc") && !matches!(mount, Mount::Mask { .. });
         if inside_proc {
-            return refuse(format!(
-                "{} is below /proc, which is the sandbox's own",
-                target.display()
-            ));
+            return refuse(format!("{} is below /proc, which is the sandbox's own", target.display()));
         }
     }
     for file in &spec.files {
@@ -83,10 +75,7 @@ pub(crate) fn check(spec: &SandboxSpec) -> Result<(), LaunchError> {
             if hidden.as_os_str().is_empty()
                 || !hidden.components().all(|c| matches!(c, Component::Normal(_)))
             {
-                return refuse(format!(
-                    "hidden path {} is not plain and relative",
-                    hidden.display()
-                ));
+                return refuse(format!("hidden path {} is not plain and relative", hidden.display()));
             }
         }
     }
@@ -104,23 +93,13 @@ mod tests {
     fn spec() -> SandboxSpec {
         SandboxSpec {
             program: None,
-            identity: Identity {
-                inside_uid: 1000,
-                inside_gid: 1000,
-                host_uid: 1000,
-                host_gid: 1000,
-            },
+            identity: Identity { inside_uid: 1000, inside_gid: 1000, host_uid: 1000, host_gid: 1000 },
             view: vec![],
             files: vec![],
             tree: None,
             network: Network::None,
             hostname: "box".into(),
-            limits: Limits {
-                disk: 1 << 20,
-                inodes: 1000,
-                tasks: 10,
-                open_files: 64,
-            },
+            limits: Limits { disk: 1 << 20, inodes: 1000, tasks: 10, open_files: 64 },
         }
     }
 
@@ -129,31 +108,14 @@ mod tests {
         assert!(check(&spec()).is_ok());
         let mut s = spec();
         s.identity.host_uid = 0;
-        assert!(
-            check(&s)
-                .unwrap_err()
-                .to_string()
-                .contains("host uid and gid must not be 0")
-        );
+        assert!(check(&s).unwrap_err().to_string().contains("host uid and gid must not be 0"));
         for target in ["/", "/dev", "/dev/null", "/proc/sys"] {
             let mut s = spec();
-            s.view.push(Mount::Private {
-                target: target.into(),
-                mode: 0o755,
-            });
+            s.view.push(Mount::Private { target: target.into(), mode: 0o755 });
             assert!(check(&s).is_err(), "{target}");
         }
         let mut s = spec();
-        s.view.push(Mount::Bind {
-            source: "/usr/../etc".into(),
-            target: "/etc".into(),
-            writable: false,
-        });
-        assert!(
-            check(&s)
-                .unwrap_err()
-                .to_string()
-                .contains("not a plain absolute path")
-        );
+        s.view.push(Mount::Bind { source: "/usr/../etc".into(), target: "/etc".into(), writable: false });
+        assert!(check(&s).unwrap_err().to_string().contains("not a plain absolute path"));
     }
 }

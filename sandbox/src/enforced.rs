@@ -112,10 +112,6 @@ impl Enforced {
         if spec.tree.is_some() {
             needed.push(M::Overlay);
         }
-        needed
-            .into_iter()
-            .filter(|m| !self.has(*m))
-            .map(|m| format!("missing: {}", m.what()))
-            .collect()
+        needed.into_iter().filter(|m| !self.has(*m)).map(|m| format!("missing: {}", m.what())).collect()
     }
 }

@@ -44,11 +44,7 @@ pub struct StepError {
 
 impl StepError {
     pub(crate) fn new(step: Step, subject: impl Into<String>, errno: Errno) -> Self {
-        Self {
-            step,
-            subject: subject.into(),
-            errno: errno as i32,
-        }
+        Self { step, subject: subject.into(), errno: errno as i32 }
     }
 
     /// The error number as a name and a sentence.

@@ -14,13 +14,8 @@ use crate::spec::Identity;
 use crate::sys::{lockdown, mount, process};
 
 fn write_proc(pid: libc::pid_t, file: &str, text: &str, step: Step) -> StepResult<()> {
-    std::fs::write(format!("/proc/{pid}/{file}"), text).map_err(|e| {
-        StepError::new(
-            step,
-            text.trim_end(),
-            Errno::from_raw(e.raw_os_error().unwrap_or(0)),
-        )
-    })
+    std::fs::write(format!("/proc/{pid}/{file}"), text)
+        .map_err(|e| StepError::new(step, text.trim_end(), Errno::from_raw(e.raw_os_error().unwrap_or(0))))
 }
 
 /// Maps the one inside id to the one host id. An ordinary user must give setgroups(2) up first.
@@ -28,18 +23,8 @@ pub(crate) fn write_maps(pid: libc::pid_t, identity: &Identity, privileged: bool
     if !privileged {
         write_proc(pid, "setgroups", "deny", Step::GidMap)?;
     }
-    write_proc(
-        pid,
-        "uid_map",
-        &format!("{} {} 1\n", identity.inside_uid, identity.host_uid),
-        Step::UidMap,
-    )?;
-    write_proc(
-        pid,
-        "gid_map",
-        &format!("{} {} 1\n", identity.inside_gid, identity.host_gid),
-        Step::GidMap,
-    )
+    write_proc(pid, "uid_map", &format!("{} {} 1\n", identity.inside_uid, identity.host_uid), Step::UidMap)?;
+    write_proc(pid, "gid_map", &format!("{} {} 1\n", identity.inside_gid, identity.host_gid), Step::GidMap)
 }
 
 /// A user namespace in which `from` on disk is `to` in the system: what mount_setattr(2) wants for an idmapped mount.
@@ -55,18 +40,8 @@ fn namespace(from: (u32, u32), to: (u32, u32)) -> StepResult<OwnedFd> {
         }
         process::Cloned::Parent(pid, pidfd) => Carrier(pid, pidfd),
     };
-    write_proc(
-        pid.0,
-        "uid_map",
-        &format!("{} {} 1\n", from.0, to.0),
-        Step::UidMap,
-    )?;
-    write_proc(
-        pid.0,
-        "gid_map",
-        &format!("{} {} 1\n", from.1, to.1),
-        Step::GidMap,
-    )?;
+    write_proc(pid.0, "uid_map", &format!("{} {} 1\n", from.0, to.0), Step::UidMap)?;
+    write_proc(pid.0, "gid_map", &format!("{} {} 1\n", from.1, to.1), Step::GidMap)?;
     let file = std::fs::File::open(format!("/proc/{}/ns/user", pid.0))
         .map_err(|e| failed(Errno::from_raw(e.raw_os_error().unwrap_or(0))))?;
     Ok(file.into())
@@ -90,13 +65,8 @@ pub(crate) fn clone_for(path: &Path, host_uid: u32, host_gid: u32) -> StepResult
     let c_path = std::ffi::CString::new(path.as_os_str().as_bytes())
         .map_err(|_| at(Step::IdmapOpen)(Errno::EINVAL))?;
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let dir = openat(
-        process::borrow(libc::AT_FDCWD),
-        c_path.as_c_str(),
-        flags,
-        Mode::empty(),
-    )
-    .map_err(at(Step::IdmapOpen))?;
+    let dir = openat(process::borrow(libc::AT_FDCWD), c_path.as_c_str(), flags, Mode::empty())
+        .map_err(at(Step::IdmapOpen))?;
     let stat = fstat(&dir).map_err(at(Step::IdmapOpen))?;
     let tree = mount::open_tree_clone(dir.as_fd(), c"", false).map_err(at(Step::IdmapOpen))?;
     let userns = namespace((stat.st_uid, stat.st_gid), (host_uid, host_gid))?;

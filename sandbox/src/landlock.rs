@@ -58,11 +58,7 @@ impl Domain {
     pub(crate) fn new() -> StepResult<Self> {
         let kernel = kernel_abi();
         if kernel < FULL_MIN_ABI {
-            return Err(StepError::new(
-                Step::LandlockRuleset,
-                format!("ABI {kernel}"),
-                Errno::EOPNOTSUPP,
-            ));
+            return Err(StepError::new(Step::LandlockRuleset, format!("ABI {kernel}"), Errno::EOPNOTSUPP));
         }
         let abi = known(kernel);
         let all = AccessFs::from_all(abi);
@@ -79,11 +75,7 @@ impl Domain {
         let created = ruleset.create().map_err(|e| failed(&e))?;
         let ruleset: Option<OwnedFd> = created.into();
         let Some(ruleset) = ruleset else {
-            return Err(StepError::new(
-                Step::LandlockRuleset,
-                "no ruleset",
-                Errno::EOPNOTSUPP,
-            ));
+            return Err(StepError::new(Step::LandlockRuleset, "no ruleset", Errno::EOPNOTSUPP));
         };
         let devices: BitFlags<AccessFs> = AccessFs::MakeChar | AccessFs::MakeBlock;
         let read = AccessFs::from_read(abi);

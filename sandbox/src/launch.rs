@@ -91,10 +91,7 @@ impl Launcher {
         match process::fork_single_threaded().map_err(|e| failed("fork", e))? {
             Some(pid) => {
                 let process = process::pidfd_open(pid).map_err(|e| failed("pidfd_open", e))?;
-                Ok(Self {
-                    socket: Mutex::new(ours),
-                    process,
-                })
+                Ok(Self { socket: Mutex::new(ours), process })
             }
             None => {
                 // The launcher's copy of this end would keep it from ever seeing end of file.
@@ -111,19 +108,13 @@ impl Launcher {
     pub fn launch(&self, spec: &SandboxSpec, descriptors: Descriptors) -> Result<Running, LaunchError> {
         check::check(spec)?;
         if !(3..=8).contains(&descriptors.stdio.len()) {
-            return Err(LaunchError::Spec(
-                "a program needs three to eight descriptors".into(),
-            ));
+            return Err(LaunchError::Spec("a program needs three to eight descriptors".into()));
         }
         let request = Request {
             spec: spec.clone(),
             upper_seed: descriptors.upper_seed.as_bytes().len() as u64,
             tree_seed: descriptors.tree_seed.as_bytes().len() as u64,
-            cgroup_procs: descriptors
-                .cgroup
-                .as_ref()
-                .map(Cgroup::procs_files)
-                .unwrap_or_default(),
+            cgroup_procs: descriptors.cgroup.as_ref().map(Cgroup::procs_files).unwrap_or_default(),
         };
         let file = request_file(&request, &descriptors).map_err(|e| LaunchError::Launcher(e.to_string()))?;
         let (answer, fds) = self.exchange(&file, &descriptors.stdio)?;
@@ -141,23 +132,12 @@ impl Launcher {
             also.extend(cgroup.limits_tasks().then_some(Mechanism::CgroupTasks));
             also.extend(cgroup.limits_cpu().then_some(Mechanism::CgroupCpu));
         }
-        Running::await_start(
-            spec,
-            pidfd,
-            status,
-            &labels,
-            landlock_abi,
-            &also,
-            descriptors.cgroup,
-        )
+        Running::await_start(spec, pidfd, status, &labels, landlock_abi, &also, descriptors.cgroup)
     }
 
     fn exchange(&self, file: &OwnedFd, stdio: &[OwnedFd]) -> Result<(Answer, Vec<OwnedFd>), LaunchError> {
         let gone = |e: Errno| LaunchError::Launcher(format!("it does not answer: {e}"));
-        let socket = self
-            .socket
-            .lock()
-            .map_err(|_| LaunchError::Launcher("a caller panicked".into()))?;
+        let socket = self.socket.lock().map_err(|_| LaunchError::Launcher("a caller panicked".into()))?;
         let mut fds: Vec<RawFd> = vec![file.as_raw_fd()];
         fds.extend(stdio.iter().map(AsRawFd::as_raw_fd));
         fdpass::send(socket.as_fd(), b"launch", &fds).map_err(gone)?;
@@ -205,11 +185,7 @@ fn serve(socket: OwnedFd, supervisor: OwnedFd) -> ! {
     let _ = nix::unistd::setsid();
     process::blank_command_line(c"proctor-init");
     process::ignore_children();
-    if let Ok(null) = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/null")
-    {
+    if let Ok(null) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null") {
         for stream in 0..2 {
             let _ = process::dup_to(null.as_raw_fd(), stream);
         }
@@ -242,21 +218,15 @@ fn launch(fds: Vec<OwnedFd>, supervisor: &OwnedFd, sent: &mut Vec<OwnedFd>) -> R
         move |errno: Errno| LaunchError::from(StepError::new(step, subject, errno))
     };
     let mut fds = fds.into_iter();
-    let request = fds
-        .next()
-        .ok_or_else(|| LaunchError::Launcher("no request".into()))?;
+    let request = fds.next().ok_or_else(|| LaunchError::Launcher("no request".into()))?;
     let stdio: Vec<OwnedFd> = fds.collect();
     let (request, upper_seed, tree_seed) =
         read_request(request).map_err(|e| LaunchError::Launcher(format!("reading the request: {e}")))?;
     let spec = request.spec;
 
-    let (status_ours, status_child) = socketpair(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        None,
-        SockFlag::SOCK_CLOEXEC,
-    )
-    .map_err(step(Step::Handshake, "socketpair"))?;
+    let (status_ours, status_child) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+            .map_err(step(Step::Handshake, "socketpair"))?;
     let (go_child, go_ours) =
         nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(step(Step::Handshake, "pipe"))?;
     let launcher =
@@ -266,9 +236,7 @@ fn launch(fds: Vec<OwnedFd>, supervisor: &OwnedFd, sent: &mut Vec<OwnedFd>) -> R
     let own_uid = nix::unistd::geteuid().as_raw();
     let privileged = own_uid == 0;
     if !privileged && spec.identity.host_uid != own_uid {
-        return Err(LaunchError::Spec(
-            "an ordinary user can only map its own uid".into(),
-        ));
+        return Err(LaunchError::Spec("an ordinary user can only map its own uid".into()));
     }
     let inputs = Inputs {
         stdio: stdio.iter().map(AsRawFd::as_raw_fd).collect(),
@@ -282,9 +250,7 @@ fn launch(fds: Vec<OwnedFd>, supervisor: &OwnedFd, sent: &mut Vec<OwnedFd>) -> R
     };
     let identity = spec.identity;
     let plan = Plan::new(&spec, inputs, domain, &mut |path: &Path| {
-        idmap::clone_for(path, identity.host_uid, identity.host_gid)
-            .map(Some)
-            .map_err(LaunchError::from)
+        idmap::clone_for(path, identity.host_uid, identity.host_gid).map(Some).map_err(LaunchError::from)
     })?;
 
     let mut flags = libc::CLONE_NEWUSER

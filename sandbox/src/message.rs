@@ -19,12 +19,7 @@ pub(crate) enum Message {
     /// A step failed; nothing was executed.
     Failed { step: Step, label: Label, errno: i32 },
     /// The program ended; the rest of the sandbox dies with the sender.
-    Exited {
-        status: i32,
-        user_micros: u64,
-        system_micros: u64,
-        max_rss_kib: u64,
-    },
+    Exited { status: i32, user_micros: u64, system_micros: u64, max_rss_kib: u64 },
 }
 
 impl Message {
@@ -43,12 +38,7 @@ impl Message {
                 put(16, u64::from(label));
                 put(24, errno as u64);
             }
-            Message::Exited {
-                status,
-                user_micros,
-                system_micros,
-                max_rss_kib,
-            } => {
+            Message::Exited { status, user_micros, system_micros, max_rss_kib } => {
                 put(0, 4);
                 put(8, status as u64);
                 put(16, user_micros);
@@ -103,17 +93,8 @@ mod tests {
         for message in [
             Message::Ready,
             Message::Started { bits: u64::MAX },
-            Message::Failed {
-                step: Step::OverlayMount,
-                label: 7,
-                errno: 22,
-            },
-            Message::Exited {
-                status: 9,
-                user_micros: 1,
-                system_micros: 2,
-                max_rss_kib: 3,
-            },
+            Message::Failed { step: Step::OverlayMount, label: 7, errno: 22 },
+            Message::Exited { status: 9, user_micros: 1, system_micros: 2, max_rss_kib: 3 },
         ] {
             assert_eq!(Message::decode(&message.encode()), Some(message));
         }

@@ -27,31 +27,11 @@ pub(crate) struct Source {
 }
 
 pub(crate) enum Op {
-    Bind {
-        source: Source,
-        target: Target,
-        writable: bool,
-        device: bool,
-        idmapped: Option<OwnedFd>,
-    },
-    Overlay {
-        source: Source,
-        target: Target,
-        name: CString,
-        idmapped: Option<OwnedFd>,
-    },
-    Private {
-        target: Target,
-        mode: u32,
-        name: CString,
-    },
-    Symlink {
-        link: Target,
-        to: CString,
-    },
-    Mask {
-        target: Target,
-    },
+    Bind { source: Source, target: Target, writable: bool, device: bool, idmapped: Option<OwnedFd> },
+    Overlay { source: Source, target: Target, name: CString, idmapped: Option<OwnedFd> },
+    Private { target: Target, mode: u32, name: CString },
+    Symlink { link: Target, to: CString },
+    Mask { target: Target },
 }
 
 pub(crate) struct FileOp {
@@ -127,19 +107,13 @@ impl Labels {
             }
         }
         if components.is_empty() {
-            return Err(LaunchError::Spec(format!(
-                "{} cannot be a mount's target",
-                path.display()
-            )));
+            return Err(LaunchError::Spec(format!("{} cannot be a mount's target", path.display())));
         }
         Ok(Target { components, label })
     }
 
     fn source(&mut self, path: &Path) -> Result<Source, LaunchError> {
-        Ok(Source {
-            path: c_string(path.as_os_str().as_bytes(), path)?,
-            label: self.add(path),
-        })
+        Ok(Source { path: c_string(path.as_os_str().as_bytes(), path)?, label: self.add(path) })
     }
 }
 
@@ -173,10 +147,8 @@ impl Plan {
     ) -> Result<Self, LaunchError> {
         let mut labels = Labels::default();
         let mut ops = Vec::new();
-        let mut rules = vec![
-            (Path::new("/").to_owned(), domain.read),
-            (Path::new("/proc").to_owned(), domain.proc),
-        ];
+        let mut rules =
+            vec![(Path::new("/").to_owned(), domain.read), (Path::new("/proc").to_owned(), domain.proc)];
 
         let dev = Path::new("/dev");
         ops.push(private(&mut labels, dev, 0o755, 0)?);
@@ -197,25 +169,14 @@ impl Plan {
             ("stderr", c"/proc/self/fd/2"),
             ("ptmx", c"pts/ptmx"),
         ] {
-            ops.push(Op::Symlink {
-                link: labels.target(&dev.join(name))?,
-                to: to.to_owned(),
-            });
+            ops.push(Op::Symlink { link: labels.target(&dev.join(name))?, to: to.to_owned() });
         }
         rules.push((dev.to_owned(), domain.device));
 
         for (index, mount) in spec.view.iter().enumerate() {
             match mount {
-                Mount::Bind {
-                    source,
-                    target,
-                    writable,
-                } => {
-                    let idmapped = if *writable && inputs.privileged {
-                        idmap(source)?
-                    } else {
-                        None
-                    };
+                Mount::Bind { source, target, writable } => {
+                    let idmapped = if *writable && inputs.privileged { idmap(source)? } else { None };
                     if *writable {
                         rules.push((target.clone(), domain.write));
                     }
@@ -245,9 +206,7 @@ impl Plan {
                     link: labels.target(link)?,
                     to: c_string(to.as_os_str().as_bytes(), to)?,
                 }),
-                Mount::Mask { target } => ops.push(Op::Mask {
-                    target: labels.target(target)?,
-                }),
+                Mount::Mask { target } => ops.push(Op::Mask { target: labels.target(target)? }),
             }
         }
 
@@ -266,18 +225,8 @@ impl Plan {
                 if tree.writable {
                     rules.push((tree.path.clone(), domain.write));
                 }
-                let idmapped = if inputs.privileged {
-                    idmap(&tree.path)?
-                } else {
-                    None
-                };
-                Some(tree_plan(
-                    &mut labels,
-                    tree,
-                    idmapped,
-                    inputs.upper_seed,
-                    inputs.tree_seed,
-                )?)
+                let idmapped = if inputs.privileged { idmap(&tree.path)? } else { None };
+                Some(tree_plan(&mut labels, tree, idmapped, inputs.upper_seed, inputs.tree_seed)?)
             }
         };
 
@@ -299,10 +248,8 @@ impl Plan {
             });
         }
         // Any existing directory serves to attach the private tmpfs while it is filled: every source is open by then.
-        let store_at = ["/tmp", "/usr", "/proc"]
-            .into_iter()
-            .find(|d| Path::new(d).is_dir())
-            .unwrap_or("/proc");
+        let store_at =
+            ["/tmp", "/usr", "/proc"].into_iter().find(|d| Path::new(d).is_dir()).unwrap_or("/proc");
         let mut plan = Self {
             identity: spec.identity,
             drop_groups: inputs.privileged,
@@ -336,21 +283,9 @@ impl Plan {
     fn kept_descriptors(&self) -> Vec<RawFd> {
         use std::os::fd::AsRawFd;
         let mut keep = self.stdio.clone();
-        keep.extend([
-            self.status,
-            self.go,
-            self.supervisor,
-            self.launcher,
-            self.domain.ruleset.as_raw_fd(),
-        ]);
+        keep.extend([self.status, self.go, self.supervisor, self.launcher, self.domain.ruleset.as_raw_fd()]);
         for op in &self.ops {
-            if let Op::Bind {
-                idmapped: Some(fd), ..
-            }
-            | Op::Overlay {
-                idmapped: Some(fd), ..
-            } = op
-            {
+            if let Op::Bind { idmapped: Some(fd), .. } | Op::Overlay { idmapped: Some(fd), .. } = op {
                 keep.push(fd.as_raw_fd());
             }
         }
@@ -370,11 +305,7 @@ impl Plan {
 
 fn private(labels: &mut Labels, target: &Path, mode: u32, index: usize) -> Result<Op, LaunchError> {
     let name = c_string(format!("p{index}").as_bytes(), target)?;
-    Ok(Op::Private {
-        target: labels.target(target)?,
-        mode,
-        name,
-    })
+    Ok(Op::Private { target: labels.target(target)?, mode, name })
 }
 
 fn tree_plan(
@@ -384,11 +315,7 @@ fn tree_plan(
     upper_seed: Vec<u8>,
     tree_seed: Vec<u8>,
 ) -> Result<TreePlan, LaunchError> {
-    let hidden = tree
-        .hidden
-        .iter()
-        .map(|p| labels.target(p))
-        .collect::<Result<_, _>>()?;
+    let hidden = tree.hidden.iter().map(|p| labels.target(p)).collect::<Result<_, _>>()?;
     Ok(TreePlan {
         source: labels.source(&tree.path)?,
         target: labels.target(&tree.path)?,

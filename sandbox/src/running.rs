@@ -70,16 +70,10 @@ impl Running {
             match Message::decode(&buffer[..len]) {
                 Some(Message::Ready) => store = fds.into_iter().next(),
                 Some(Message::Started { bits }) => break bits,
-                Some(Message::Failed {
-                    step: Step::Exec,
-                    errno,
-                    ..
-                }) => {
+                Some(Message::Failed { step: Step::Exec, errno, .. }) => {
                     let program = spec.program.as_ref().and_then(|p| p.argv.first());
                     return Err(LaunchError::Exec {
-                        program: program
-                            .map(|p| p.to_string_lossy().into_owned())
-                            .unwrap_or_default(),
+                        program: program.map(|p| p.to_string_lossy().into_owned()).unwrap_or_default(),
                         errno: Errno::from_raw(errno),
                     });
                 }
@@ -88,9 +82,7 @@ impl Running {
                     return Err(StepError { step, subject, errno }.into());
                 }
                 Some(Message::Exited { .. }) | None => {
-                    return Err(LaunchError::Launcher(
-                        "the sandbox died while it was built".into(),
-                    ));
+                    return Err(LaunchError::Launcher("the sandbox died while it was built".into()));
                 }
             }
         };
@@ -105,13 +97,7 @@ impl Running {
         let (Some(store), Some(pidfd)) = (store, guard.0.take()) else {
             return Err(LaunchError::Launcher("the sandbox sent no layer".into()));
         };
-        Ok(Self {
-            pidfd,
-            status,
-            store,
-            enforced,
-            cgroup,
-        })
+        Ok(Self { pidfd, status, store, enforced, cgroup })
     }
 
     /// The pidfd of the sandbox's init: readable when every process of the sandbox is dead.
@@ -155,12 +141,8 @@ impl Running {
             match fdpass::recv(self.status.as_fd(), &mut buffer) {
                 Ok((0, _)) | Err(_) => break,
                 Ok((len, _)) => {
-                    if let Some(Message::Exited {
-                        status,
-                        user_micros,
-                        system_micros,
-                        max_rss_kib,
-                    }) = Message::decode(&buffer[..len])
+                    if let Some(Message::Exited { status, user_micros, system_micros, max_rss_kib }) =
+                        Message::decode(&buffer[..len])
                     {
                         let signalled = libc::WIFSIGNALED(status);
                         ended = Ended {

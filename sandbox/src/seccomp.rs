@@ -154,15 +154,8 @@ impl Assembler {
 }
 
 const fn assemble() -> Assembler {
-    let mut asm = Assembler {
-        code: [Instruction {
-            code: RET,
-            jt: 0,
-            jf: 0,
-            k: KILL_PROCESS,
-        }; CAPACITY],
-        len: 0,
-    };
+    let mut asm =
+        Assembler { code: [Instruction { code: RET, jt: 0, jf: 0, k: KILL_PROCESS }; CAPACITY], len: 0 };
     asm.push(LD, 0, 0, OFFSET_ARCH);
     asm.push(JEQ, 1, 0, AUDIT_ARCH);
     asm.push(RET, 0, 0, KILL_PROCESS);
@@ -253,40 +246,23 @@ mod tests {
 
     #[test]
     fn ordinary_calls_pass() {
-        for nr in [
-            libc::SYS_read,
-            libc::SYS_openat,
-            libc::SYS_execve,
-            libc::SYS_futex,
-            libc::SYS_exit_group,
-        ] {
+        for nr in [libc::SYS_read, libc::SYS_openat, libc::SYS_execve, libc::SYS_futex, libc::SYS_exit_group]
+        {
             assert_eq!(verdict(nr, [0; 6]), ALLOW);
         }
         assert_eq!(
-            verdict(
-                libc::SYS_clone,
-                [libc::CLONE_VM as u64 | libc::SIGCHLD as u64, 0, 0, 0, 0, 0]
-            ),
+            verdict(libc::SYS_clone, [libc::CLONE_VM as u64 | libc::SIGCHLD as u64, 0, 0, 0, 0, 0]),
             ALLOW
         );
-        assert_eq!(
-            verdict(libc::SYS_socket, [libc::AF_INET as u64, 1, 0, 0, 0, 0]),
-            ALLOW
-        );
-        assert_eq!(
-            verdict(libc::SYS_socket, [libc::AF_NETLINK as u64, 3, 0, 0, 0, 0]),
-            ALLOW
-        );
+        assert_eq!(verdict(libc::SYS_socket, [libc::AF_INET as u64, 1, 0, 0, 0, 0]), ALLOW);
+        assert_eq!(verdict(libc::SYS_socket, [libc::AF_NETLINK as u64, 3, 0, 0, 0, 0]), ALLOW);
         assert_eq!(verdict(libc::SYS_ioctl, [1, libc::TIOCGWINSZ, 0, 0, 0, 0]), ALLOW);
     }
 
     #[test]
     fn other_families_protocols_and_abis_do_not_pass() {
         let netlink_audit = [libc::AF_NETLINK as u64, 3, libc::NETLINK_AUDIT as u64, 0, 0, 0];
-        assert_eq!(
-            verdict(libc::SYS_socket, netlink_audit),
-            ERRNO | EAFNOSUPPORT as u32
-        );
+        assert_eq!(verdict(libc::SYS_socket, netlink_audit), ERRNO | EAFNOSUPPORT as u32);
         assert_eq!(
             verdict(libc::SYS_socket, [libc::AF_PACKET as u64, 3, 0, 0, 0, 0]),
             ERRNO | EAFNOSUPPORT as u32
@@ -295,10 +271,6 @@ mod tests {
         let hidden = [(1 << 32) | libc::AF_ALG as u64, 5, 0, 0, 0, 0];
         assert_eq!(verdict(libc::SYS_socket, hidden), ERRNO | EAFNOSUPPORT as u32);
         assert_eq!(verdict_of(0x4000_0003, 1, [0; 6]), KILL_PROCESS, "i386");
-        assert_eq!(
-            verdict_of(AUDIT_ARCH, 0x4000_0000 | 1, [0; 6]),
-            KILL_PROCESS,
-            "x32"
-        );
+        assert_eq!(verdict_of(AUDIT_ARCH, 0x4000_0000 | 1, [0; 6]), KILL_PROCESS, "x32");
     }
 }

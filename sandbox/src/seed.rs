@@ -99,9 +99,7 @@ impl Seed {
     fn push(&mut self, kind: SeedKind, mode: u32, path: &[u8], data: &[u8]) -> Result<(), SeedError> {
         let plain = !path.is_empty()
             && !path.contains(&0)
-            && path
-                .split(|b| *b == b'/')
-                .all(|c| !c.is_empty() && c != b"." && c != b"..");
+            && path.split(|b| *b == b'/').all(|c| !c.is_empty() && c != b"." && c != b"..");
         let Ok(path_len) = u32::try_from(path.len()) else {
             return Err(SeedError::Path(String::from_utf8_lossy(path).into_owned()));
         };

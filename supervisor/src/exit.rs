@@ -161,26 +161,14 @@ mod tests {
     #[test]
     fn precedence_is_defect_evidence_interrupted_refused_usage_fail() {
         use ExitCode as E;
-        let order = [
-            E::Defect,
-            E::Evidence,
-            E::Interrupted,
-            E::Refused,
-            E::Usage,
-            E::Fail,
-            E::Pass,
-        ];
+        let order = [E::Defect, E::Evidence, E::Interrupted, E::Refused, E::Usage, E::Fail, E::Pass];
         for (index, high) in order.iter().enumerate() {
             for low in &order[index + 1..] {
                 assert_eq!(high.worst(*low), *high);
                 assert_eq!(low.worst(*high), *high);
             }
         }
-        assert_eq!(
-            E::Terminated.worst(E::Interrupted),
-            E::Terminated,
-            "the first signal stays"
-        );
+        assert_eq!(E::Terminated.worst(E::Interrupted), E::Terminated, "the first signal stays");
         assert_eq!(E::Refused.worst(E::Terminated), E::Terminated);
     }
 
@@ -199,14 +187,8 @@ mod tests {
         for code in BlockerCode::ALL {
             assert_ne!(ExitCode::of(code, None), ExitCode::Pass, "{code}");
         }
-        assert_eq!(
-            ExitCode::of(BlockerCode::Interrupted, Some(StopSignal::Int)).code(),
-            130
-        );
-        assert_eq!(
-            ExitCode::of(BlockerCode::Interrupted, Some(StopSignal::Term)).code(),
-            143
-        );
+        assert_eq!(ExitCode::of(BlockerCode::Interrupted, Some(StopSignal::Int)).code(), 130);
+        assert_eq!(ExitCode::of(BlockerCode::Interrupted, Some(StopSignal::Term)).code(), 143);
         assert_eq!(ExitCode::of(BlockerCode::SandboxUnavailable, None).code(), 3);
         assert_eq!(ExitCode::of(BlockerCode::ArtifactWriteFailed, None).code(), 4);
         assert_eq!(ExitCode::of(BlockerCode::NoDiff, None).code(), 1);

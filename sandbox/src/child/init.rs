@@ -14,11 +14,7 @@ use crate::plan::{Label, Plan};
 use crate::sys::{lockdown, process};
 
 fn failed(step: Step) -> impl Fn(Errno) -> Failure {
-    move |errno| Failure {
-        step,
-        label: NO_LABEL,
-        errno,
-    }
+    move |errno| Failure { step, label: NO_LABEL, errno }
 }
 
 /// Starts the program and stays until it, or whoever it belongs to, is gone.
@@ -44,10 +40,7 @@ pub(super) fn run(plan: &Plan, store: OwnedFd, setup_bits: u64) -> ChildResult<(
     let bits = await_exec(&read_end)?;
     drop(read_end);
     keep_only(plan, child_signals.as_raw_fd()).map_err(failed(Step::CloseDescriptors))?;
-    Message::Started {
-        bits: setup_bits | bits,
-    }
-    .send(plan.status);
+    Message::Started { bits: setup_bits | bits }.send(plan.status);
     serve(plan, child_signals.as_raw_fd(), main)
 }
 
@@ -61,11 +54,7 @@ fn await_exec(pipe: &OwnedFd) -> ChildResult<u64> {
             Ok(n) => have += n,
             Err(Errno::EINTR) => {}
             Err(errno) => {
-                return Err(Failure {
-                    step: Step::Exec,
-                    label: NO_LABEL,
-                    errno,
-                });
+                return Err(Failure { step: Step::Exec, label: NO_LABEL, errno });
             }
         }
         if have == bytes.len() {
@@ -76,22 +65,14 @@ fn await_exec(pipe: &OwnedFd) -> ChildResult<u64> {
     let failure = |at: usize| {
         let step = Step::from_raw((word(at + 1) >> 32) as u16).unwrap_or(Step::Exec);
         let label = Label::try_from(word(at + 1) & 0xffff).unwrap_or(NO_LABEL);
-        Failure {
-            step,
-            label,
-            errno: Errno::from_raw(word(at + 2) as i32),
-        }
+        Failure { step, label, errno: Errno::from_raw(word(at + 2) as i32) }
     };
     match (have, word(0), word(3)) {
         (24, CHECKED, _) => Ok(word(1)),
         (24, FAILED, _) => Err(failure(0)),
         (48, CHECKED, FAILED) => Err(failure(3)),
         // It died between fork and exec without a word: out of memory, or killed.
-        _ => Err(Failure {
-            step: Step::Exec,
-            label: NO_LABEL,
-            errno: Errno::ECHILD,
-        }),
+        _ => Err(Failure { step: Step::Exec, label: NO_LABEL, errno: Errno::ECHILD }),
     }
 }
 
@@ -110,11 +91,7 @@ fn serve(plan: &Plan, signals: RawFd, main: nix::libc::pid_t) -> ChildResult<()>
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => {
-                return Err(Failure {
-                    step: Step::Wait,
-                    label: NO_LABEL,
-                    errno,
-                });
+                return Err(Failure { step: Step::Wait, label: NO_LABEL, errno });
             }
         }
         let ready = fds.map(|f| f.revents().is_some_and(|r| !r.is_empty()));
@@ -127,13 +104,7 @@ fn serve(plan: &Plan, signals: RawFd, main: nix::libc::pid_t) -> ChildResult<()>
             while let Some((pid, status)) = process::reap() {
                 if pid == main {
                     let (user_micros, system_micros, max_rss_kib) = process::children_usage();
-                    Message::Exited {
-                        status,
-                        user_micros,
-                        system_micros,
-                        max_rss_kib,
-                    }
-                    .send(plan.status);
+                    Message::Exited { status, user_micros, system_micros, max_rss_kib }.send(plan.status);
                     process::exit_now(0);
                 }
             }

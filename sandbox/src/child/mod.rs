@@ -46,12 +46,8 @@ impl<T> At<T> for Result<T, Errno> {
 /// The child's whole life.
 pub(crate) fn run(plan: &Plan) -> ! {
     if let Err(failure) = prepare(plan) {
-        Message::Failed {
-            step: failure.step,
-            label: failure.label,
-            errno: failure.errno as i32,
-        }
-        .send(plan.status);
+        Message::Failed { step: failure.step, label: failure.label, errno: failure.errno as i32 }
+            .send(plan.status);
         process::exit_now(1);
     }
     process::exit_now(0);
@@ -70,11 +66,7 @@ fn prepare(plan: &Plan) -> ChildResult<()> {
     crate::sys::lockdown::die_with_parent().at(Step::DeathSignal, NO_LABEL)?;
     for watched in [plan.supervisor, plan.launcher] {
         if process::has_exited(process::borrow(watched)) {
-            return Err(Failure {
-                step: Step::SupervisorGone,
-                label: NO_LABEL,
-                errno: Errno::ESRCH,
-            });
+            return Err(Failure { step: Step::SupervisorGone, label: NO_LABEL, errno: Errno::ESRCH });
         }
     }
     let mut bits = [
@@ -110,19 +102,11 @@ fn wait_for_go(plan: &Plan) -> ChildResult<()> {
         match nix::unistd::read(process::borrow(plan.go), &mut byte) {
             Ok(1) => return Ok(()),
             Ok(_) => {
-                return Err(Failure {
-                    step: Step::Handshake,
-                    label: NO_LABEL,
-                    errno: Errno::EPIPE,
-                });
+                return Err(Failure { step: Step::Handshake, label: NO_LABEL, errno: Errno::EPIPE });
             }
             Err(Errno::EINTR) => {}
             Err(errno) => {
-                return Err(Failure {
-                    step: Step::Handshake,
-                    label: NO_LABEL,
-                    errno,
-                });
+                return Err(Failure { step: Step::Handshake, label: NO_LABEL, errno });
             }
         }
     }

@@ -29,26 +29,13 @@ pub(super) const FAILED: u64 = 2;
 pub(super) fn add_landlock_rules(plan: &Plan) -> ChildResult<()> {
     for rule in &plan.rules {
         let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let fd = openat(
-            process::borrow(nix::libc::AT_FDCWD),
-            rule.path.as_c_str(),
-            flags,
-            Mode::empty(),
-        )
-        .at(Step::LandlockRule, rule.label)?;
+        let fd = openat(process::borrow(nix::libc::AT_FDCWD), rule.path.as_c_str(), flags, Mode::empty())
+            .at(Step::LandlockRule, rule.label)?;
         let kind =
             SFlag::from_bits_truncate(fstat(&fd).at(Step::LandlockRule, rule.label)?.st_mode) & SFlag::S_IFMT;
-        let access = if kind == SFlag::S_IFDIR {
-            rule.access
-        } else {
-            rule.access & FILE_RIGHTS
-        };
-        lockdown::landlock_allow(
-            borrow(plan.domain.ruleset.as_raw_fd()),
-            borrow(fd.as_raw_fd()),
-            access,
-        )
-        .at(Step::LandlockRule, rule.label)?;
+        let access = if kind == SFlag::S_IFDIR { rule.access } else { rule.access & FILE_RIGHTS };
+        lockdown::landlock_allow(borrow(plan.domain.ruleset.as_raw_fd()), borrow(fd.as_raw_fd()), access)
+            .at(Step::LandlockRule, rule.label)?;
     }
     Ok(())
 }
@@ -89,24 +76,13 @@ pub(super) fn become_program(plan: &Plan, pipe: RawFd) -> ! {
                 None => process::exit_now(0),
                 Some(image) => match image.exec() {
                     Ok(never) => match never {},
-                    Err(errno) => Failure {
-                        step: Step::Exec,
-                        label: NO_LABEL,
-                        errno,
-                    },
+                    Err(errno) => Failure { step: Step::Exec, label: NO_LABEL, errno },
                 },
             }
         }
         Err(failure) => failure,
     };
-    record(
-        pipe,
-        [
-            FAILED,
-            (failure.step as u64) << 32 | u64::from(failure.label),
-            failure.errno as u64,
-        ],
-    );
+    record(pipe, [FAILED, (failure.step as u64) << 32 | u64::from(failure.label), failure.errno as u64]);
     process::exit_now(127)
 }
 
@@ -169,13 +145,7 @@ fn connect_stdio(plan: &Plan) -> Result<(), Errno> {
 
 /// What is claimed of this process, looked at from within it, after seccomp and before exec.
 fn verify(plan: &Plan, streams: RawFd, pipe: RawFd) -> ChildResult<u64> {
-    let fail = |step| {
-        Err(Failure {
-            step,
-            label: NO_LABEL,
-            errno: Errno::EPERM,
-        })
-    };
+    let fail = |step| Err(Failure { step, label: NO_LABEL, errno: Errno::EPERM });
     let mut bits = Mechanism::NewSession.bit() | Mechanism::Rlimits.bit();
     if !lockdown::capabilities_empty().at(Step::CheckCapabilities, NO_LABEL)? {
         return fail(Step::CheckCapabilities);

@@ -12,10 +12,7 @@ use crate::seed::SeedKind;
 use crate::sys::mount;
 
 const NAME_MAX: usize = 255;
-const DIR: OFlag = OFlag::O_PATH
-    .union(OFlag::O_DIRECTORY)
-    .union(OFlag::O_NOFOLLOW)
-    .union(OFlag::O_CLOEXEC);
+const DIR: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 /// One component as a C string on the stack.
 struct Name([u8; NAME_MAX + 1]);
@@ -57,13 +54,7 @@ fn next<'a>(bytes: &mut &'a [u8]) -> Result<Operation<'a>, Errno> {
     let path = take(path_len)?;
     take(1)?;
     let data_nul = take(data_len.checked_add(1).ok_or(Errno::EBADMSG)?)?;
-    Ok(Operation {
-        kind: head[0],
-        mode,
-        path,
-        data: &data_nul[..data_len],
-        data_nul,
-    })
+    Ok(Operation { kind: head[0], mode, path, data: &data_nul[..data_len], data_nul })
 }
 
 /// Carries out every operation below `root`. `raw_layer` is true before the overlay is mounted: only then can a

@@ -42,12 +42,7 @@ const PROC_HIDDEN: [&CStr; 14] = [
 const PROC_READ_ONLY: [&CStr; 4] = [c"sys", c"bus", c"fs", c"irq"];
 
 fn root_dir(path: &CStr) -> Result<OwnedFd, Errno> {
-    openat(
-        crate::sys::process::borrow(nix::libc::AT_FDCWD),
-        path,
-        PATH,
-        Mode::empty(),
-    )
+    openat(crate::sys::process::borrow(nix::libc::AT_FDCWD), path, PATH, Mode::empty())
 }
 
 fn is_dir(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
@@ -70,11 +65,7 @@ fn enter(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
 fn parent<'t>(root: BorrowedFd<'_>, target: &'t Target) -> ChildResult<(Option<OwnedFd>, &'t CString)> {
     let at = |r: Result<OwnedFd, Errno>| r.at(Step::Target, target.label);
     let Some((last, dirs)) = target.components.split_last() else {
-        return Err(Failure {
-            step: Step::Target,
-            label: target.label,
-            errno: Errno::EINVAL,
-        });
+        return Err(Failure { step: Step::Target, label: target.label, errno: Errno::EINVAL });
     };
     let mut dir: Option<OwnedFd> = None;
     for name in dirs {
@@ -95,11 +86,7 @@ fn target_for(root: BorrowedFd<'_>, target: &Target, directory: bool) -> ChildRe
     match openat(dir, name.as_c_str(), flags, Mode::from_bits_truncate(0o444)) {
         Ok(_) | Err(Errno::EEXIST | Errno::EROFS) => {}
         Err(errno) => {
-            return Err(Failure {
-                step: Step::Target,
-                label: target.label,
-                errno,
-            });
+            return Err(Failure { step: Step::Target, label: target.label, errno });
         }
     }
     openat(dir, name.as_c_str(), PATH | OFlag::O_NOFOLLOW, Mode::empty()).at(Step::Target, target.label)
@@ -114,11 +101,7 @@ fn existing(root: BorrowedFd<'_>, target: &Target) -> ChildResult<Option<OwnedFd
             Ok(fd) => at = Some(fd),
             Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
             Err(errno) => {
-                return Err(Failure {
-                    step: Step::Target,
-                    label: target.label,
-                    errno,
-                });
+                return Err(Failure { step: Step::Target, label: target.label, errno });
             }
         }
     }
@@ -137,20 +120,11 @@ impl Store {
         match mkdirat(&self.mount, name, Mode::from_bits_truncate(mode)) {
             Ok(()) => {}
             Err(errno) => {
-                return Err(Failure {
-                    step: Step::StoreDirs,
-                    label: NO_LABEL,
-                    errno,
-                });
+                return Err(Failure { step: Step::StoreDirs, label: NO_LABEL, errno });
             }
         }
-        let dir = openat(
-            &self.mount,
-            name,
-            OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )
-        .at(Step::StoreDirs, NO_LABEL)?;
+        let dir = openat(&self.mount, name, OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+            .at(Step::StoreDirs, NO_LABEL)?;
         // Past the umask: /tmp is 1777.
         nix::sys::stat::fchmod(&dir, Mode::from_bits_truncate(mode)).at(Step::StoreDirs, NO_LABEL)?;
         Ok(dir)
@@ -158,18 +132,10 @@ impl Store {
 
     /// Puts an empty file or directory of mode 000 over `victim`.
     fn mask(&self, victim: BorrowedFd<'_>, step: Step, label: Label) -> ChildResult<()> {
-        let cover = if is_dir(victim).at(step, label)? {
-            &self.empty_dir
-        } else {
-            &self.empty_file
-        };
+        let cover = if is_dir(victim).at(step, label)? { &self.empty_dir } else { &self.empty_file };
         let clone = mount::open_tree_clone(cover.as_fd(), c"", false).at(step, label)?;
-        mount::restrict(
-            clone.as_fd(),
-            QUIET | mount::ATTR_RDONLY | mount::ATTR_NOEXEC,
-            false,
-        )
-        .at(step, label)?;
+        mount::restrict(clone.as_fd(), QUIET | mount::ATTR_RDONLY | mount::ATTR_NOEXEC, false)
+            .at(step, label)?;
         mount::attach(clone.as_fd(), victim, c"").at(step, label)
     }
 }
@@ -183,24 +149,10 @@ pub(super) fn build(plan: &Plan, bits: &mut u64) -> ChildResult<OwnedFd> {
     // Sources first: the store is about to cover one of the host's directories.
     let mut sources: [Option<OwnedFd>; MAX_SOURCES] = [const { None }; MAX_SOURCES];
     if plan.ops.len() > MAX_SOURCES {
-        return Err(Failure {
-            step: Step::OpenSource,
-            label: NO_LABEL,
-            errno: Errno::E2BIG,
-        });
+        return Err(Failure { step: Step::OpenSource, label: NO_LABEL, errno: Errno::E2BIG });
     }
     for (op, slot) in plan.ops.iter().zip(&mut sources) {
-        if let Op::Bind {
-            source,
-            idmapped: None,
-            ..
-        }
-        | Op::Overlay {
-            source,
-            idmapped: None,
-            ..
-        } = op
-        {
+        if let Op::Bind { source, idmapped: None, .. } | Op::Overlay { source, idmapped: None, .. } = op {
             *slot = Some(root_dir(&source.path).at(Step::OpenSource, source.label)?);
         }
     }
@@ -238,34 +190,20 @@ pub(super) fn build(plan: &Plan, bits: &mut u64) -> ChildResult<OwnedFd> {
     mount::detach(c".").at(Step::PivotRoot, NO_LABEL)?;
     nix::unistd::chdir(c"/").at(Step::PivotRoot, NO_LABEL)?;
     nix::unistd::sethostname(std::ffi::OsStr::new(
-        plan.hostname
-            .to_str()
-            .map_err(|_| Errno::EINVAL)
-            .at(Step::Hostname, NO_LABEL)?,
+        plan.hostname.to_str().map_err(|_| Errno::EINVAL).at(Step::Hostname, NO_LABEL)?,
     ))
     .at(Step::Hostname, NO_LABEL)?;
     *bits |= Mechanism::UtsNamespace.bit();
-    let store_root = openat(
-        &store.mount,
-        c".",
-        OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )
-    .at(Step::StoreDirs, NO_LABEL)?;
-    Message::Ready
-        .send_with(plan.status, store_root.as_raw_fd())
-        .at(Step::Report, NO_LABEL)?;
+    let store_root = openat(&store.mount, c".", OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .at(Step::StoreDirs, NO_LABEL)?;
+    Message::Ready.send_with(plan.status, store_root.as_raw_fd()).at(Step::Report, NO_LABEL)?;
     Ok(store_root)
 }
 
 fn make_store(plan: &Plan, bits: &mut u64) -> ChildResult<Store> {
     let context = mount::FsContext::open(c"tmpfs").at(Step::StoreCreate, NO_LABEL)?;
-    context
-        .set(c"size", &plan.store_size)
-        .at(Step::StoreCreate, NO_LABEL)?;
-    context
-        .set(c"nr_inodes", &plan.store_inodes)
-        .at(Step::StoreCreate, NO_LABEL)?;
+    context.set(c"size", &plan.store_size).at(Step::StoreCreate, NO_LABEL)?;
+    context.set(c"nr_inodes", &plan.store_inodes).at(Step::StoreCreate, NO_LABEL)?;
     context.set(c"mode", c"0755").at(Step::StoreCreate, NO_LABEL)?;
     let tmpfs = context.mount(QUIET).at(Step::StoreCreate, NO_LABEL)?;
     let at = root_dir(&plan.store_at).at(Step::StoreAttach, NO_LABEL)?;
@@ -278,11 +216,7 @@ fn make_store(plan: &Plan, bits: &mut u64) -> ChildResult<Store> {
     openat(&tmpfs, c"empty-file", flags, Mode::empty()).at(Step::StoreDirs, NO_LABEL)?;
     *bits |= Mechanism::DiskLimit.bit();
     let open = |name: &CStr| openat(&tmpfs, name, PATH, Mode::empty()).at(Step::StoreDirs, NO_LABEL);
-    Ok(Store {
-        empty_file: open(c"empty-file")?,
-        empty_dir: open(c"empty-dir")?,
-        mount: tmpfs,
-    })
+    Ok(Store { empty_file: open(c"empty-file")?, empty_dir: open(c"empty-dir")?, mount: tmpfs })
 }
 
 fn private_root(store: &Store) -> ChildResult<OwnedFd> {
@@ -293,13 +227,7 @@ fn private_root(store: &Store) -> ChildResult<OwnedFd> {
 
 fn apply(op: &Op, source: Option<BorrowedFd<'_>>, store: &Store, root: BorrowedFd<'_>) -> ChildResult<()> {
     match op {
-        Op::Bind {
-            source: named,
-            target,
-            writable,
-            device,
-            idmapped,
-        } => {
+        Op::Bind { source: named, target, writable, device, idmapped } => {
             let clone;
             let mounted = match (idmapped, source) {
                 (Some(fd), _) => fd,
@@ -308,11 +236,7 @@ fn apply(op: &Op, source: Option<BorrowedFd<'_>>, store: &Store, root: BorrowedF
                     &clone
                 }
                 (None, None) => {
-                    return Err(Failure {
-                        step: Step::BindClone,
-                        label: named.label,
-                        errno: Errno::EBADF,
-                    });
+                    return Err(Failure { step: Step::BindClone, label: named.label, errno: Errno::EBADF });
                 }
             };
             let mut flags = mount::ATTR_NOSUID;
@@ -329,12 +253,7 @@ fn apply(op: &Op, source: Option<BorrowedFd<'_>>, store: &Store, root: BorrowedF
             let at = target_for(root, target, directory)?;
             mount::attach(mounted.as_fd(), at.as_fd(), c"").at(Step::BindAttach, target.label)
         }
-        Op::Overlay {
-            source: named,
-            target,
-            name,
-            idmapped,
-        } => {
+        Op::Overlay { source: named, target, name, idmapped } => {
             let mounted = overlay(source, idmapped.as_ref(), store, name, named.label, &[])?;
             let at = target_for(root, target, true)?;
             mount::attach(mounted.as_fd(), at.as_fd(), c"").at(Step::BindAttach, target.label)
@@ -361,9 +280,7 @@ fn apply(op: &Op, source: Option<BorrowedFd<'_>>, store: &Store, root: BorrowedF
 
 fn proc_and_pts(store: &Store, root: BorrowedFd<'_>) -> ChildResult<()> {
     let context = mount::FsContext::open(c"proc").at(Step::ProcMount, NO_LABEL)?;
-    let proc = context
-        .mount(QUIET | mount::ATTR_NOEXEC)
-        .at(Step::ProcMount, NO_LABEL)?;
+    let proc = context.mount(QUIET | mount::ATTR_NOEXEC).at(Step::ProcMount, NO_LABEL)?;
     let at = enter(root, c"proc").at(Step::ProcMount, NO_LABEL)?;
     mount::attach(proc.as_fd(), at.as_fd(), c"").at(Step::ProcMount, NO_LABEL)?;
     for name in PROC_HIDDEN {
@@ -371,11 +288,7 @@ fn proc_and_pts(store: &Store, root: BorrowedFd<'_>) -> ChildResult<()> {
             Ok(victim) => store.mask(victim.as_fd(), Step::ProcMask, NO_LABEL)?,
             Err(Errno::ENOENT) => {}
             Err(errno) => {
-                return Err(Failure {
-                    step: Step::ProcMask,
-                    label: NO_LABEL,
-                    errno,
-                });
+                return Err(Failure { step: Step::ProcMask, label: NO_LABEL, errno });
             }
         }
     }
@@ -384,11 +297,7 @@ fn proc_and_pts(store: &Store, root: BorrowedFd<'_>) -> ChildResult<()> {
             Ok(dir) => dir,
             Err(Errno::ENOENT) => continue,
             Err(errno) => {
-                return Err(Failure {
-                    step: Step::ProcMask,
-                    label: NO_LABEL,
-                    errno,
-                });
+                return Err(Failure { step: Step::ProcMask, label: NO_LABEL, errno });
             }
         };
         let clone = mount::open_tree_clone(dir.as_fd(), c"", false).at(Step::ProcMask, NO_LABEL)?;
@@ -402,9 +311,7 @@ fn proc_and_pts(store: &Store, root: BorrowedFd<'_>) -> ChildResult<()> {
         context.set(key, value).at(Step::Devpts, NO_LABEL)?;
     }
     context.flag(c"newinstance").at(Step::Devpts, NO_LABEL)?;
-    let pts = context
-        .mount(mount::ATTR_NOSUID | mount::ATTR_NOEXEC)
-        .at(Step::Devpts, NO_LABEL)?;
+    let pts = context.mount(mount::ATTR_NOSUID | mount::ATTR_NOEXEC).at(Step::Devpts, NO_LABEL)?;
     let dev = openat(root, c"dev", PATH_DIR, Mode::empty()).at(Step::Devpts, NO_LABEL)?;
     let at = enter(dev.as_fd(), c"pts").at(Step::Devpts, NO_LABEL)?;
     mount::attach(pts.as_fd(), at.as_fd(), c"").at(Step::Devpts, NO_LABEL)
@@ -420,11 +327,7 @@ fn open_tree_source(tree: &TreePlan) -> ChildResult<OwnedFd> {
 fn check_tree(fd: BorrowedFd<'_>, tree: &TreePlan) -> ChildResult<()> {
     let stat = fstat(fd).at(Step::OpenSource, tree.source.label)?;
     if stat.st_dev != tree.dev || stat.st_ino != tree.ino {
-        return Err(Failure {
-            step: Step::SourceChanged,
-            label: tree.source.label,
-            errno: Errno::ESTALE,
-        });
+        return Err(Failure { step: Step::SourceChanged, label: tree.source.label, errno: Errno::ESTALE });
     }
     Ok(())
 }
@@ -449,11 +352,7 @@ fn overlay(
             &clone
         }
         (None, None) => {
-            return Err(Failure {
-                step: Step::OverlayLower,
-                label,
-                errno: Errno::EBADF,
-            });
+            return Err(Failure { step: Step::OverlayLower, label, errno: Errno::EBADF });
         }
     };
     mkdirat(&store.mount, name, Mode::from_bits_truncate(0o700)).at(Step::StoreDirs, label)?;
@@ -469,11 +368,7 @@ fn overlay(
     // Relative names keep the options free of characters that overlayfs would read as its own.
     nix::unistd::fchdir(&layer).at(Step::OverlayMount, label)?;
     let context = mount::FsContext::open(c"overlay").at(Step::OverlayMount, label)?;
-    for (key, value) in [
-        (c"lowerdir", c"lower"),
-        (c"upperdir", c"upper"),
-        (c"workdir", c"work"),
-    ] {
+    for (key, value) in [(c"lowerdir", c"lower"), (c"upperdir", c"upper"), (c"workdir", c"work")] {
         context.set(key, value).at(Step::OverlayMount, label)?;
     }
     // volatile: without it the unmount waits for the dirty pages of the whole upper file system.
@@ -495,14 +390,8 @@ fn mount_tree(
     if let Some(idmapped) = &tree.idmapped {
         check_tree(idmapped.as_fd(), tree)?;
     }
-    let mounted = overlay(
-        source.map(|s| s.as_fd()),
-        tree.idmapped.as_ref(),
-        store,
-        c"tree",
-        label,
-        &tree.upper_seed,
-    )?;
+    let mounted =
+        overlay(source.map(|s| s.as_fd()), tree.idmapped.as_ref(), store, c"tree", label, &tree.upper_seed)?;
     let at = target_for(root, &tree.target, true)?;
     mount::attach(mounted.as_fd(), at.as_fd(), c"").at(Step::BindAttach, label)?;
     if !tree.tree_seed.is_empty() {

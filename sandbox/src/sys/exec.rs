@@ -26,16 +26,8 @@ impl ExecImage {
         if name.as_bytes().contains(&b'/') {
             candidates.push(CString::new(name.as_bytes()).ok()?);
         } else {
-            let path = program
-                .env
-                .iter()
-                .find(|(k, _)| k == "PATH")
-                .map(|(_, v)| v.as_os_str());
-            for dir in path?
-                .as_bytes()
-                .split(|b| *b == b':')
-                .filter(|d| d.first() == Some(&b'/'))
-            {
+            let path = program.env.iter().find(|(k, _)| k == "PATH").map(|(_, v)| v.as_os_str());
+            for dir in path?.as_bytes().split(|b| *b == b':').filter(|d| d.first() == Some(&b'/')) {
                 let full = Path::new(std::ffi::OsStr::from_bytes(dir)).join(name);
                 candidates.push(CString::new(full.into_os_string().into_vec()).ok()?);
             }
@@ -54,12 +46,7 @@ impl ExecImage {
         argv.push(std::ptr::null());
         let mut envp: Vec<_> = strings[program.argv.len()..].iter().map(|s| s.as_ptr()).collect();
         envp.push(std::ptr::null());
-        Some(Self {
-            candidates,
-            _strings: strings,
-            argv,
-            envp,
-        })
+        Some(Self { candidates, _strings: strings, argv, envp })
     }
 
     /// Executes the first candidate that the kernel accepts; returns only on failure, with the error execvp(3)

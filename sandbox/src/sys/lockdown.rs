@@ -53,10 +53,7 @@ pub(crate) fn landlock_allow(
     parent: BorrowedFd<'_>,
     access: u64,
 ) -> Result<(), Errno> {
-    let attr = PathBeneath {
-        allowed_access: access,
-        parent_fd: parent.as_raw_fd(),
-    };
+    let attr = PathBeneath { allowed_access: access, parent_fd: parent.as_raw_fd() };
     // SAFETY: attr has the kernel's packed layout of struct landlock_path_beneath_attr and outlives the call.
     let ret = unsafe {
         libc::syscall(
@@ -81,19 +78,10 @@ pub(crate) fn seccomp_filter(program: &[Instruction]) -> Result<(), Errno> {
     let Ok(len) = u16::try_from(program.len()) else {
         return Err(Errno::E2BIG);
     };
-    let prog = libc::sock_fprog {
-        len,
-        filter: program.as_ptr().cast_mut(),
-    };
+    let prog = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
     // SAFETY: prog describes a live slice that the kernel copies; it is not written to.
-    let ret = unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            0u32,
-            &raw const prog,
-        )
-    };
+    let ret =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0u32, &raw const prog) };
     check(ret).map(drop)
 }
 
@@ -151,15 +139,8 @@ pub(crate) fn empty_bounding_set() -> Result<(), Errno> {
 
 /// Clears the ambient, effective, permitted and inheritable sets.
 pub(crate) fn drop_capabilities() -> Result<(), Errno> {
-    prctl(
-        libc::PR_CAP_AMBIENT,
-        libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong,
-        0,
-    )?;
-    let header = CapHeader {
-        version: CAP_VERSION_3,
-        pid: 0,
-    };
+    prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong, 0)?;
+    let header = CapHeader { version: CAP_VERSION_3, pid: 0 };
     let data = [CapData::default(); 2];
     // SAFETY: header and data have the layout of version 3 of capset(2) and outlive the call.
     check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) }).map(drop)
@@ -167,10 +148,7 @@ pub(crate) fn drop_capabilities() -> Result<(), Errno> {
 
 /// True where all five capability sets of the calling thread are empty.
 pub(crate) fn capabilities_empty() -> Result<bool, Errno> {
-    let mut header = CapHeader {
-        version: CAP_VERSION_3,
-        pid: 0,
-    };
+    let mut header = CapHeader { version: CAP_VERSION_3, pid: 0 };
     let mut data = [CapData::default(); 2];
     // SAFETY: as above; the kernel writes two CapData.
     check(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) })?;
@@ -184,11 +162,7 @@ pub(crate) fn capabilities_empty() -> Result<bool, Errno> {
             Err(Errno::EINVAL) => break,
             Err(errno) => return Err(errno),
         }
-        match prctl(
-            libc::PR_CAP_AMBIENT,
-            libc::PR_CAP_AMBIENT_IS_SET as libc::c_ulong,
-            cap,
-        ) {
+        match prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_IS_SET as libc::c_ulong, cap) {
             Ok(0) => {}
             Ok(_) => return Ok(false),
             Err(errno) => return Err(errno),

@@ -88,14 +88,7 @@ fn setattr(mount: BorrowedFd<'_>, recursive: bool, attr: &MountAttr) -> Result<(
 
 /// Sets attributes (`ATTR_*`) on a mount, and on those below it where `recursive`.
 pub(crate) fn restrict(mount: BorrowedFd<'_>, attributes: u64, recursive: bool) -> Result<(), Errno> {
-    setattr(
-        mount,
-        recursive,
-        &MountAttr {
-            attr_set: attributes,
-            ..MountAttr::default()
-        },
-    )
+    setattr(mount, recursive, &MountAttr { attr_set: attributes, ..MountAttr::default() })
 }
 
 /// Maps the owners seen through a detached mount by the user namespace `userns` (mount_setattr(2), MOUNT_ATTR_IDMAP).
@@ -110,10 +103,7 @@ pub(crate) fn idmap(mount: BorrowedFd<'_>, userns: BorrowedFd<'_>, attributes: u
 
 /// Stops every mount below `root` from sending or receiving mount events.
 pub(crate) fn make_private(root: BorrowedFd<'_>) -> Result<(), Errno> {
-    let attr = MountAttr {
-        propagation: libc::MS_PRIVATE,
-        ..MountAttr::default()
-    };
+    let attr = MountAttr { propagation: libc::MS_PRIVATE, ..MountAttr::default() };
     setattr(root, true, &attr)
 }
 
@@ -150,12 +140,7 @@ impl FsContext {
         self.config(FSCONFIG_CMD_CREATE, None, None)?;
         // SAFETY: takes numbers only.
         owned(unsafe {
-            libc::syscall(
-                libc::SYS_fsmount,
-                self.0.as_raw_fd(),
-                1u32,
-                attributes as libc::c_uint,
-            )
+            libc::syscall(libc::SYS_fsmount, self.0.as_raw_fd(), 1u32, attributes as libc::c_uint)
         })
     }
 }

@@ -30,9 +30,7 @@ pub(crate) fn clone_child(flags: u64) -> Result<Cloned, Errno> {
     match check(ret)? {
         0 => Ok(Cloned::Child),
         // SAFETY: with CLONE_PIDFD the kernel stored a new descriptor, which nobody else owns.
-        pid => Ok(Cloned::Parent(pid as libc::pid_t, unsafe {
-            OwnedFd::from_raw_fd(pidfd)
-        })),
+        pid => Ok(Cloned::Parent(pid as libc::pid_t, unsafe { OwnedFd::from_raw_fd(pidfd) })),
     }
 }
 
@@ -62,11 +60,7 @@ pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: libc::c_int) -> Result
 
 /// True where the process behind `pidfd` has exited.
 pub(crate) fn has_exited(pidfd: BorrowedFd<'_>) -> bool {
-    let mut poll = libc::pollfd {
-        fd: pidfd.as_raw_fd(),
-        events: libc::POLLIN,
-        revents: 0,
-    };
+    let mut poll = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: one valid pollfd, no waiting.
     let ret = unsafe { libc::poll(&raw mut poll, 1, 0) };
     ret != 0
@@ -138,11 +132,7 @@ pub(crate) fn children_usage() -> (u64, u64, u64) {
         usage
     };
     let micros = |t: libc::timeval| (t.tv_sec as u64) * 1_000_000 + t.tv_usec as u64;
-    (
-        micros(usage.ru_utime),
-        micros(usage.ru_stime),
-        usage.ru_maxrss as u64,
-    )
+    (micros(usage.ru_utime), micros(usage.ru_stime), usage.ru_maxrss as u64)
 }
 
 /// Every process of the caller's pid namespace that it may signal, itself left out (kill(2), pid -1).
@@ -186,9 +176,7 @@ pub(crate) fn exit_now(code: libc::c_int) -> ! {
 /// fork(2) of a single-threaded process: the parent gets the child's pid, the child `None`. `Err(EBUSY)` where the
 /// process has more than one thread.
 pub(crate) fn fork_single_threaded() -> Result<Option<libc::pid_t>, Errno> {
-    let threads = std::fs::read_dir("/proc/self/task")
-        .map_err(|_| Errno::ENOSYS)?
-        .count();
+    let threads = std::fs::read_dir("/proc/self/task").map_err(|_| Errno::ENOSYS)?.count();
     if threads != 1 {
         return Err(Errno::EBUSY);
     }
@@ -222,11 +210,7 @@ pub(crate) fn blank_command_line(name: &CStr) {
     let Some((_, rest)) = stat.rsplit_once(')') else {
         return;
     };
-    let field = |n: usize| {
-        rest.split_whitespace()
-            .nth(n - 3)
-            .and_then(|f| f.parse::<usize>().ok())
-    };
+    let field = |n: usize| rest.split_whitespace().nth(n - 3).and_then(|f| f.parse::<usize>().ok());
     let (Some(start), Some(end)) = (field(48), field(49)) else {
         return;
     };

@@ -72,19 +72,13 @@ impl Progress {
 
     fn notify(&self) {
         // A poisoned lock guards nothing: it only orders the wake-up.
-        let _guard = self
-            .changed
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _guard = self.changed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         self.wake.notify_all();
     }
 
     /// Waits until more than `seen` bytes are in the log or nothing more will come; true in the first case.
     pub fn wait_beyond(&self, seen: u64) -> bool {
-        let mut guard = self
-            .changed
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut guard = self.changed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         loop {
             if self.written() > seen {
                 return true;
@@ -92,10 +86,7 @@ impl Progress {
             if self.done() {
                 return false;
             }
-            guard = self
-                .wake
-                .wait(guard)
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            guard = self.wake.wait(guard).unwrap_or_else(std::sync::PoisonError::into_inner);
         }
     }
 }
@@ -186,30 +177,17 @@ impl Capture {
         let (stop_read, stop) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let progress = Arc::new(Progress::new());
         let shared = Arc::clone(&progress);
-        let mut copied = Copied {
-            log,
-            hasher: Sha256::new(),
-            size: 0,
-            head: 0,
-            last: None,
-            beyond_cap: 0,
-            error: None,
-        };
+        let mut copied =
+            Copied { log, hasher: Sha256::new(), size: 0, head: 0, last: None, beyond_cap: 0, error: None };
         copied.append(head);
         copied.head = copied.size;
-        let thread = std::thread::Builder::new()
-            .name("capture".into())
-            .spawn(move || {
-                copy(&pipe, &mut copied, cap, &stop_read, &shared, on_over);
-                shared.done.store(true, Ordering::Release);
-                shared.notify();
-                copied
-            })?;
-        Ok(Self {
-            progress,
-            stop,
-            thread,
-        })
+        let thread = std::thread::Builder::new().name("capture".into()).spawn(move || {
+            copy(&pipe, &mut copied, cap, &stop_read, &shared, on_over);
+            shared.done.store(true, Ordering::Release);
+            shared.notify();
+            copied
+        })?;
+        Ok(Self { progress, stop, thread })
     }
 
     /// The live view.
@@ -268,9 +246,7 @@ fn copy(
                     output += keep as u64;
                 }
                 copied.beyond_cap += (n - keep) as u64;
-                progress
-                    .last_byte
-                    .store(progress.started.elapsed().as_millis() as u64, Ordering::Release);
+                progress.last_byte.store(progress.started.elapsed().as_millis() as u64, Ordering::Release);
                 progress.written.store(copied.size, Ordering::Release);
                 progress.notify();
                 if n > keep {
@@ -283,10 +259,8 @@ fn copy(
             Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::AGAIN) if stopping => break,
             Err(rustix::io::Errno::AGAIN) => {
-                let mut fds = [
-                    PollFd::new(pipe, PollFlags::IN),
-                    PollFd::from_borrowed_fd(stop.as_fd(), PollFlags::IN),
-                ];
+                let mut fds =
+                    [PollFd::new(pipe, PollFlags::IN), PollFd::from_borrowed_fd(stop.as_fd(), PollFlags::IN)];
                 match poll(&mut fds, None) {
                     Ok(_) | Err(rustix::io::Errno::INTR) => {}
                     Err(e) => {

@@ -39,15 +39,7 @@ pub struct LineTail {
 impl LineTail {
     /// Follows `log` (a handle that can read) as far as `progress` says that it is written.
     pub fn new(log: File, progress: Arc<Progress>) -> Self {
-        Self {
-            log,
-            progress,
-            position: 0,
-            number: 1,
-            offset: 0,
-            pending: Vec::new(),
-            cut: false,
-        }
+        Self { log, progress, position: 0, number: 1, offset: 0, pending: Vec::new(), cut: false }
     }
 
     /// Calls `each` for every line until the capture is done and the log is read; `idle` is called whenever all that
@@ -66,14 +58,10 @@ impl LineTail {
                 }
                 continue;
             }
-            let want = usize::try_from(available - self.position)
-                .unwrap_or(usize::MAX)
-                .min(buffer.len());
+            let want = usize::try_from(available - self.position).unwrap_or(usize::MAX).min(buffer.len());
             let n = self.log.read_at(&mut buffer[..want], self.position)?;
             if n == 0 {
-                return Err(io::Error::other(
-                    "a raw log is shorter than what was written to it",
-                ));
+                return Err(io::Error::other("a raw log is shorter than what was written to it"));
             }
             self.position += n as u64;
             self.split(&buffer[..n], &mut each);
@@ -105,12 +93,7 @@ impl LineTail {
     }
 
     fn emit(&mut self, each: &mut impl FnMut(Line<'_>)) {
-        each(Line {
-            number: self.number,
-            offset: self.offset,
-            bytes: &self.pending,
-            cut: self.cut,
-        });
+        each(Line { number: self.number, offset: self.offset, bytes: &self.pending, cut: self.cut });
         self.number += 1;
         self.pending.clear();
         self.cut = false;
@@ -131,11 +114,8 @@ mod tests {
         let tail = LineTail::new(file.reopen().unwrap(), capture.progress());
         let reader = std::thread::spawn(move || {
             let mut seen = Vec::new();
-            tail.run(
-                |line| seen.push((line.number, line.offset, line.bytes.len(), line.cut)),
-                || {},
-            )
-            .unwrap();
+            tail.run(|line| seen.push((line.number, line.offset, line.bytes.len(), line.cut)), || {})
+                .unwrap();
             seen
         });
         let mut write = File::from(write);
@@ -150,12 +130,7 @@ mod tests {
 
     #[test]
     fn lines_have_their_number_offset_and_length_however_they_arrive() {
-        let expected = vec![
-            (1, 0, 3, false),
-            (2, 4, 0, false),
-            (3, 5, 6, false),
-            (4, 12, 4, false),
-        ];
+        let expected = vec![(1, 0, 3, false), (2, 4, 0, false), (3, 5, 6, false), (4, 12, 4, false)];
         assert_eq!(lines_of(&[b"one\n\nsecond\nlast"]), expected);
         assert_eq!(lines_of(&[b"on", b"e\n\nsec", b"ond\n", b"la", b"st"]), expected);
     }
@@ -165,9 +140,6 @@ mod tests {
         let mut text = vec![b'x'; MAX_LINE + 10];
         text.extend_from_slice(b"\nnext\n");
         let seen = lines_of(&[&text]);
-        assert_eq!(
-            seen,
-            vec![(1, 0, MAX_LINE, true), (2, MAX_LINE as u64 + 11, 4, false)]
-        );
+        assert_eq!(seen, vec![(1, 0, MAX_LINE, true), (2, MAX_LINE as u64 + 11, 4, false)]);
     }
 }

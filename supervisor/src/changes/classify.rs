@@ -107,10 +107,7 @@ pub struct Caps {
 impl Caps {
     /// Caps for a run's `--max-files` and `--max-patch`: content may be larger than the patch, which is compressed.
     pub fn new(max_files: u64, max_patch: u64) -> Self {
-        Self {
-            max_files,
-            max_content: max_patch.saturating_mul(8),
-        }
+        Self { max_files, max_content: max_patch.saturating_mul(8) }
     }
 }
 
@@ -143,28 +140,22 @@ pub fn collect(
     let mut ignores = Ignores::default();
     // Directories that hold nothing tracked and are ignored need no list of what is in them.
     let mut skipped = BTreeSet::new();
-    let entries = layer::scan(
-        layer_root,
-        layer::Limits::for_max_files(caps.max_files),
-        |path, _| {
-            let base = view.entry(path)?;
-            if base.as_ref().is_none_or(|e| e.mode != tree::DIR) && ignores.is_ignored(&view, path, true)? {
-                skipped.insert(path.to_vec());
-                return Ok::<_, CollectError>(Descend::Count);
-            }
-            if dotgit::is_alias(tree::split(path).1) || base.is_some_and(|e| e.mode == tree::GITLINK) {
-                return Ok(Descend::Count);
-            }
-            Ok(Descend::Full)
-        },
-    )?;
+    let entries = layer::scan(layer_root, layer::Limits::for_max_files(caps.max_files), |path, _| {
+        let base = view.entry(path)?;
+        if base.as_ref().is_none_or(|e| e.mode != tree::DIR) && ignores.is_ignored(&view, path, true)? {
+            skipped.insert(path.to_vec());
+            return Ok::<_, CollectError>(Descend::Count);
+        }
+        if dotgit::is_alias(tree::split(path).1) || base.is_some_and(|e| e.mode == tree::GITLINK) {
+            return Ok(Descend::Count);
+        }
+        Ok(Descend::Full)
+    })?;
     for entry in &entries {
         work.entry(entry, &skipped, &mut ignores)?;
         let listed = work.found.len() + work.ignored.len() + work.disallowed.len();
         if listed as u64 > caps.max_files {
-            return Err(CollectError::TooMany {
-                limit: caps.max_files,
-            });
+            return Err(CollectError::TooMany { limit: caps.max_files });
         }
     }
     work.expand_hidden_by_layer(&entries)?;
@@ -173,9 +164,7 @@ pub fn collect(
     links::check(&mut work, &mut ignores)?;
     let mut changes: Vec<Change> = std::mem::take(&mut work.found).into_values().collect();
     if changes.len() as u64 > caps.max_files {
-        return Err(CollectError::TooMany {
-            limit: caps.max_files,
-        });
+        return Err(CollectError::TooMany { limit: caps.max_files });
     }
     pair_renames(&mut changes);
     let mut ask = Vec::new();
@@ -232,11 +221,7 @@ fn pair_renames(changes: &mut [Change]) {
         }
     }
     for i in 0..changes.len() {
-        let Some(new) = changes[i]
-            .new
-            .as_ref()
-            .filter(|_| changes[i].kind == ChangeKind::Added)
-        else {
+        let Some(new) = changes[i].new.as_ref().filter(|_| changes[i].kind == ChangeKind::Added) else {
             continue;
         };
         if let Some(from) = gone.get_mut(&key(new)).and_then(Vec::pop) {

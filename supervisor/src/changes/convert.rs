@@ -67,10 +67,7 @@ impl Converter {
         let settings = repo.settings();
         let options = gix_filter::pipeline::Options {
             drivers: Vec::new(), // No program is run for any attribute.
-            eol_config: gix_filter::eol::Configuration {
-                auto_crlf: settings.autocrlf,
-                eol: settings.eol,
-            },
+            eol_config: gix_filter::eol::Configuration { auto_crlf: settings.autocrlf, eol: settings.eol },
             crlf_roundtrip_check: gix_filter::pipeline::CrlfRoundTripCheck::Skip,
             encodings_with_roundtrip_check: Vec::new(),
         };
@@ -87,11 +84,7 @@ impl Converter {
 
     /// Reads the attribute files of the directories above `path`, each once; those above come first.
     fn load(&mut self, tree: &TreeView, path: &[u8]) -> Result<(), RepoError> {
-        let slashes = path
-            .iter()
-            .enumerate()
-            .filter(|(_, b)| **b == b'/')
-            .map(|(i, _)| i);
+        let slashes = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(i, _)| i);
         for end in std::iter::once(0).chain(slashes) {
             let dir = &path[..end];
             if self.seen.contains(dir) {
@@ -132,16 +125,12 @@ impl Converter {
             Some(false),
             &mut self.outcome,
         );
-        let found = self
-            .outcome
-            .iter_selected()
-            .next()
-            .map(|m| match m.assignment.state {
-                StateRef::Value(v) if v.as_bstr() == "lfs" => Filter::Lfs,
-                StateRef::Value(v) => Filter::Other(show(v.as_bstr())),
-                StateRef::Set => Filter::Other("(set)".to_owned()),
-                StateRef::Unset | StateRef::Unspecified => Filter::None,
-            });
+        let found = self.outcome.iter_selected().next().map(|m| match m.assignment.state {
+            StateRef::Value(v) if v.as_bstr() == "lfs" => Filter::Lfs,
+            StateRef::Value(v) => Filter::Other(show(v.as_bstr())),
+            StateRef::Set => Filter::Other("(set)".to_owned()),
+            StateRef::Unset | StateRef::Unspecified => Filter::None,
+        });
         Ok(found.unwrap_or(Filter::None))
     }
 
@@ -158,12 +147,7 @@ impl Converter {
         if self.plain {
             return Ok(raw);
         }
-        let Self {
-            search,
-            collection,
-            pipeline,
-            ..
-        } = self;
+        let Self { search, collection, pipeline, .. } = self;
         let mut attributes = |path: &BStr, out: &mut Outcome| {
             out.initialize(collection);
             search.pattern_matching_relative_path(path, Default::default(), Some(false), out);
@@ -181,12 +165,8 @@ impl Converter {
                 Ok(None)
             }
         };
-        let outcome = pipeline.convert_to_git(
-            raw.as_slice(),
-            &bytes_path(path),
-            &mut attributes,
-            &mut index_object,
-        );
+        let outcome =
+            pipeline.convert_to_git(raw.as_slice(), &bytes_path(path), &mut attributes, &mut index_object);
         let unchanged = match outcome {
             Ok(ToGitOutcome::Unchanged(_)) => None,
             Ok(ToGitOutcome::Buffer(stored)) => Some(stored.to_vec()),
@@ -197,10 +177,7 @@ impl Converter {
                 });
             }
             Err(e) => {
-                return Err(ConvertError::Content {
-                    path: path.to_vec(),
-                    what: e.to_string(),
-                });
+                return Err(ConvertError::Content { path: path.to_vec(), what: e.to_string() });
             }
         };
         match read_failed {
@@ -229,20 +206,15 @@ pub fn lfs_pointer(raw: &[u8]) -> Vec<u8> {
         return raw.to_vec();
     }
     let digest = hex(&Sha256::digest(raw));
-    format!(
-        "version https://git-lfs.github.com/spec/v1\noid sha256:{digest}\nsize {}\n",
-        raw.len()
-    )
-    .into_bytes()
+    format!("version https://git-lfs.github.com/spec/v1\noid sha256:{digest}\nsize {}\n", raw.len())
+        .into_bytes()
 }
 
 /// Lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut out, b| {
-            out.push(char::from(b"0123456789abcdef"[usize::from(b >> 4)]));
-            out.push(char::from(b"0123456789abcdef"[usize::from(b & 15)]));
-            out
-        })
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, b| {
+        out.push(char::from(b"0123456789abcdef"[usize::from(b >> 4)]));
+        out.push(char::from(b"0123456789abcdef"[usize::from(b & 15)]));
+        out
+    })
 }

@@ -65,16 +65,9 @@ mod tests {
         ] {
             assert!(is_alias(yes), "{yes:?}");
         }
-        for no in [
-            &b".gitignore"[..],
-            b"git",
-            b".github",
-            b".git-x",
-            b"a.git",
-            b"git~2",
-            b".gi\xfft",
-            b"..git",
-        ] {
+        for no in
+            [&b".gitignore"[..], b"git", b".github", b".git-x", b"a.git", b"git~2", b".gi\xfft", b"..git"]
+        {
             assert!(!is_alias(no), "{no:?}");
         }
         assert!(in_path(b"a/.GIT/config"));

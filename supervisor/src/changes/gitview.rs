@@ -77,20 +77,11 @@ impl Builder {
 
 /// Builds the private `.git` for a sandbox over the work tree of `repo`.
 pub fn git_view(repo: &Repo) -> Result<GitView, GitViewError> {
-    let mut out = Builder {
-        seed: Seed::new(),
-        files: BTreeMap::new(),
-    };
+    let mut out = Builder { seed: Seed::new(), files: BTreeMap::new() };
     out.seed.opaque_dir(b".git", 0o755)?;
-    for dir in [
-        &b"objects"[..],
-        b"objects/info",
-        b"objects/pack",
-        b"refs",
-        b"refs/heads",
-        b"refs/tags",
-        b"info",
-    ] {
+    for dir in
+        [&b"objects"[..], b"objects/info", b"objects/pack", b"refs", b"refs/heads", b"refs/tags", b"info"]
+    {
         out.dir(dir)?;
     }
     let mut head = repo.head().raw.clone();
@@ -106,17 +97,9 @@ pub fn git_view(repo: &Repo) -> Result<GitView, GitViewError> {
     out.file(b"objects/info/alternates", &alternates)?;
     optional(repo.common_dir().join("shallow"), b"shallow", &mut out)?;
     if repo.settings().sparse_checkout {
-        optional(
-            repo.git_dir().join("info/sparse-checkout"),
-            b"info/sparse-checkout",
-            &mut out,
-        )?;
+        optional(repo.git_dir().join("info/sparse-checkout"), b"info/sparse-checkout", &mut out)?;
     }
-    Ok(GitView {
-        seed: out.seed,
-        object_dirs: repo.object_dirs().to_vec(),
-        files: out.files,
-    })
+    Ok(GitView { seed: out.seed, object_dirs: repo.object_dirs().to_vec(), files: out.files })
 }
 
 /// References as of now: ids packed, symbolic ones loose.
@@ -148,14 +131,8 @@ fn index_copy(repo: &Repo, out: &mut Builder) -> Result<(), GitViewError> {
     }
     let path = repo.git_dir().join("index");
     let mut data = Vec::new();
-    let extensions = gix_index::write::Extensions::Given {
-        tree_cache: true,
-        end_of_index_entry: false,
-    };
-    let options = gix_index::write::Options {
-        extensions,
-        skip_hash: false,
-    };
+    let extensions = gix_index::write::Extensions::Given { tree_cache: true, end_of_index_entry: false };
+    let options = gix_index::write::Options { extensions, skip_hash: false };
     gix_index::File::from_state(found.state, &path)
         .write_to(&mut data, options)
         .map_err(|e| RepoError::malformed(&path, e.to_string()))?;
@@ -173,16 +150,9 @@ fn optional(from: PathBuf, to: &[u8], out: &mut Builder) -> Result<(), GitViewEr
 
 /// What the backend left in its `.git` beside what the view put there.
 pub fn touched(view: &GitView, layer_root: BorrowedFd<'_>) -> Result<GitTouched, GitViewError> {
-    let limits = layer::Limits {
-        entries: 200_000,
-        counted: 5_000_000,
-        depth: 100,
-    };
+    let limits = layer::Limits { entries: 200_000, counted: 5_000_000, depth: 100 };
     let Some(git) = layer::open_below(layer_root, c".git")? else {
-        return Ok(GitTouched {
-            paths: vec![Vec::new()],
-            count: 1,
-        });
+        return Ok(GitTouched { paths: vec![Vec::new()], count: 1 });
     };
     let mut found = GitTouched::default();
     let mut note = |path: &[u8], more: u64| {
@@ -199,13 +169,8 @@ pub fn touched(view: &GitView, layer_root: BorrowedFd<'_>) -> Result<GitTouched,
     let mut seen = 0;
     for entry in &entries {
         match &entry.kind {
-            Kind::Dir {
-                counted: Some(0) | None,
-                ..
-            } => {}
-            Kind::Dir {
-                counted: Some(count), ..
-            } => note(&entry.path, *count),
+            Kind::Dir { counted: Some(0) | None, .. } => {}
+            Kind::Dir { counted: Some(count), .. } => note(&entry.path, *count),
             Kind::File { size, .. } => match view.files.get(&entry.path) {
                 Some(known) => {
                     seen += 1;
@@ -241,32 +206,17 @@ fn safe_url(url: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     if let Some((scheme, rest)) = url.split_once_str("://") {
-        let known = [
-            &b"https"[..],
-            b"http",
-            b"ssh",
-            b"git",
-            b"file",
-            b"git+ssh",
-            b"ssh+git",
-            b"ftp",
-            b"ftps",
-        ];
+        let known =
+            [&b"https"[..], b"http", b"ssh", b"git", b"file", b"git+ssh", b"ssh+git", b"ftp", b"ftps"];
         if !known.iter().any(|k| k.eq_ignore_ascii_case(scheme)) {
             return None;
         }
         let rest = rest.split(|b| matches!(b, b'?' | b'#')).next().unwrap_or(rest);
-        let end = rest
-            .iter()
-            .position(|b| matches!(b, b'/' | b'\\'))
-            .unwrap_or(rest.len());
+        let end = rest.iter().position(|b| matches!(b, b'/' | b'\\')).unwrap_or(rest.len());
         let host = rest[..end].rsplit(|b| *b == b'@').next().unwrap_or(rest);
         // `git` is the account of every forge, and no secret.
-        let user: &[u8] = if scheme.contains_str("ssh") && rest[..end].starts_with(b"git@") {
-            b"git@"
-        } else {
-            b""
-        };
+        let user: &[u8] =
+            if scheme.contains_str("ssh") && rest[..end].starts_with(b"git@") { b"git@" } else { b"" };
         return Some([scheme, b"://", user, host, &rest[end..]].concat());
     }
     let colon = url.find_byte(b':');

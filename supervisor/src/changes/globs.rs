@@ -47,31 +47,20 @@ impl GlobList {
         let mut beneath = GlobSetBuilder::new();
         let mut dirs_only = Vec::with_capacity(globs.len());
         for glob in globs {
-            let pattern = anchored(glob).map_err(|why| GlobError {
-                glob: glob.clone(),
-                why: why.to_owned(),
-            })?;
+            let pattern =
+                anchored(glob).map_err(|why| GlobError { glob: glob.clone(), why: why.to_owned() })?;
             dirs_only.push(glob.ends_with('/'));
-            for (set, text) in [
-                (&mut exact, pattern.clone()),
-                (&mut beneath, format!("{pattern}/**")),
-            ] {
+            for (set, text) in [(&mut exact, pattern.clone()), (&mut beneath, format!("{pattern}/**"))] {
                 let built = GlobBuilder::new(&text)
                     .literal_separator(true)
                     .backslash_escape(true)
                     .case_insensitive(fold)
                     .build()
-                    .map_err(|e| GlobError {
-                        glob: glob.clone(),
-                        why: e.kind().to_string(),
-                    })?;
+                    .map_err(|e| GlobError { glob: glob.clone(), why: e.kind().to_string() })?;
                 set.add(built);
             }
         }
-        let all = |e: globset::Error| GlobError {
-            glob: globs.join(" "),
-            why: e.to_string(),
-        };
+        let all = |e: globset::Error| GlobError { glob: globs.join(" "), why: e.to_string() };
         Ok(Self {
             globs: globs.to_vec(),
             exact: exact.build().map_err(all)?,
@@ -110,11 +99,7 @@ impl GlobList {
             return plain;
         }
         let folded = fold_name(path);
-        if folded == path {
-            None
-        } else {
-            self.find_in(&bytes_path(&folded), is_dir)
-        }
+        if folded == path { None } else { self.find_in(&bytes_path(&folded), is_dir) }
     }
 
     fn find_in(&self, path: &Path, is_dir: bool) -> Option<&str> {
@@ -122,11 +107,8 @@ impl GlobList {
         if !self.exact.is_match_candidate(&candidate) && !self.beneath.is_match_candidate(&candidate) {
             return None;
         }
-        let exact = self
-            .exact
-            .matches_candidate(&candidate)
-            .into_iter()
-            .find(|i| is_dir || !self.dirs_only[*i]);
+        let exact =
+            self.exact.matches_candidate(&candidate).into_iter().find(|i| is_dir || !self.dirs_only[*i]);
         let beneath = self.beneath.matches_candidate(&candidate).into_iter().next();
         let first = match (exact, beneath) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -157,11 +139,7 @@ fn anchored(glob: &str) -> Result<String, &'static str> {
     if body.split('/').any(|c| c.is_empty() || c == "." || c == "..") {
         return Err("it has an empty, `.` or `..` component; paths are relative to the top of the work tree");
     }
-    if rooted || body.contains('/') {
-        Ok(body.to_owned())
-    } else {
-        Ok(format!("**/{body}"))
-    }
+    if rooted || body.contains('/') { Ok(body.to_owned()) } else { Ok(format!("**/{body}")) }
 }
 
 /// A path as a case-folding file system may take it: ignorable code points dropped (HFS+), the two letters whose
@@ -387,21 +365,13 @@ pub fn protected(lifted: &[String]) -> Vec<String> {
 
 /// `.github/**`, `/.github` and `.github` lift the same.
 fn core(glob: &str) -> &str {
-    let glob = glob
-        .strip_prefix("**/")
-        .or_else(|| glob.strip_prefix('/'))
-        .unwrap_or(glob);
-    glob.strip_suffix("/**")
-        .or_else(|| glob.strip_suffix('/'))
-        .unwrap_or(glob)
+    let glob = glob.strip_prefix("**/").or_else(|| glob.strip_prefix('/')).unwrap_or(glob);
+    glob.strip_suffix("/**").or_else(|| glob.strip_suffix('/')).unwrap_or(glob)
 }
 
 /// Why a built-in protected glob is protected; `None` for a glob that is not built in.
 pub fn protected_reason(glob: &str) -> Option<&'static str> {
-    PROTECTED
-        .iter()
-        .find(|group| group.globs.contains(&glob))
-        .map(|group| group.reason)
+    PROTECTED.iter().find(|group| group.globs.contains(&glob)).map(|group| group.reason)
 }
 
 #[cfg(test)]
@@ -426,15 +396,7 @@ mod tests {
     #[test]
     fn a_name_holds_at_any_depth_and_for_all_beneath() {
         let globs = list(&["docs", "/top", "only/"]);
-        for yes in [
-            &b"docs"[..],
-            b"docs/a",
-            b"x/docs/y/z",
-            b"top",
-            b"top/x",
-            b"only/x",
-            b"a/only/x",
-        ] {
+        for yes in [&b"docs"[..], b"docs/a", b"x/docs/y/z", b"top", b"top/x", b"only/x", b"a/only/x"] {
             assert!(globs.matching(yes).is_some(), "{}", show(yes));
         }
         for no in [&b"docs2"[..], b"a/top", b"only"] {

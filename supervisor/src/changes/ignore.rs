@@ -25,10 +25,9 @@ impl Node {
     pub fn child(parent: &Arc<Node>, dir: &[u8], text: Option<&[u8]>) -> Result<Arc<Node>, RepoError> {
         match text {
             None => Ok(Arc::clone(parent)),
-            Some(text) => Ok(Arc::new(Node {
-                parent: Some(Arc::clone(parent)),
-                list: Some(parse(dir, text)?),
-            })),
+            Some(text) => {
+                Ok(Arc::new(Node { parent: Some(Arc::clone(parent)), list: Some(parse(dir, text)?) }))
+            }
         }
     }
 
@@ -57,15 +56,8 @@ impl Node {
 
 fn parse(dir: &[u8], text: &[u8]) -> Result<List, RepoError> {
     let source = bytes_path(&join(dir, b".gitignore"));
-    List::from_bytes(
-        text,
-        source.clone(),
-        Some(Path::new("")),
-        Ignore {
-            support_precious: false,
-        },
-    )
-    .map_err(|e| RepoError::unreadable(source, e))
+    List::from_bytes(text, source.clone(), Some(Path::new("")), Ignore { support_precious: false })
+        .map_err(|e| RepoError::unreadable(source, e))
 }
 
 /// The ignore file that a directory of the base tree has.

@@ -18,10 +18,7 @@ pub fn read(repo: &Repo) -> Result<Index, RepoError> {
     let data = match std::fs::read(&path) {
         Ok(data) => data,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(Index {
-                state: gix_index::State::new(repo.hash()),
-                exists: false,
-            });
+            return Ok(Index { state: gix_index::State::new(repo.hash()), exists: false });
         }
         Err(e) => return Err(RepoError::unreadable(path, e)),
     };
@@ -33,28 +30,16 @@ pub fn read(repo: &Repo) -> Result<Index, RepoError> {
         let mut hasher = gix_hash::hasher(repo.hash());
         hasher.update(&data[..data.len() - repo.hash().len_in_bytes()]);
         if hasher.try_finalize().ok() != Some(expected) {
-            return Err(RepoError::malformed(
-                path,
-                "the index's checksum does not match its content",
-            ));
+            return Err(RepoError::malformed(path, "the index's checksum does not match its content"));
         }
     }
-    let refuse = |what: &str, mend| RepoError::Unsupported {
-        path: path.clone(),
-        what: what.to_owned(),
-        mend,
-    };
+    let refuse =
+        |what: &str, mend| RepoError::Unsupported { path: path.clone(), what: what.to_owned(), mend };
     if state.link().is_some() {
-        return Err(refuse(
-            "a split index",
-            "run `git update-index --no-split-index` first",
-        ));
+        return Err(refuse("a split index", "run `git update-index --no-split-index` first"));
     }
     if state.is_sparse() {
-        return Err(refuse(
-            "a sparse index",
-            "run `git sparse-checkout reapply --no-sparse-index` first",
-        ));
+        return Err(refuse("a sparse index", "run `git sparse-checkout reapply --no-sparse-index` first"));
     }
     Ok(Index { state, exists: true })
 }

@@ -10,9 +10,8 @@ use rustix::io::Errno;
 
 use super::show;
 
-const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
-    .union(ResolveFlags::NO_SYMLINKS)
-    .union(ResolveFlags::NO_MAGICLINKS);
+const RESOLVE: ResolveFlags =
+    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
 /// Why a layer cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -114,11 +113,7 @@ pub struct Limits {
 impl Limits {
     /// Limits for a run that may list `max_files` changes.
     pub fn for_max_files(max_files: u64) -> Self {
-        Self {
-            entries: max_files.saturating_mul(2).saturating_add(1000),
-            counted: 5_000_000,
-            depth: 200,
-        }
+        Self { entries: max_files.saturating_mul(2).saturating_add(1000), counted: 5_000_000, depth: 200 }
     }
 }
 
@@ -171,11 +166,7 @@ pub fn scan<E: From<LayerError>>(
             .into());
         }
         let mut entry = examine(here.fd.as_fd(), name, path)?;
-        if let Kind::Dir {
-            opaque,
-            counted: count,
-        } = &mut entry.kind
-        {
+        if let Kind::Dir { opaque, counted: count } = &mut entry.kind {
             match visit(&entry.path, *opaque)? {
                 Descend::Skip => {}
                 Descend::Count => {
@@ -209,11 +200,7 @@ fn too_deep(limits: Limits) -> LayerError {
 }
 
 fn io(path: &[u8], step: &'static str, errno: Errno) -> LayerError {
-    LayerError::Io {
-        path: path.to_vec(),
-        step,
-        errno,
-    }
+    LayerError::Io { path: path.to_vec(), step, errno }
 }
 
 fn level(fd: OwnedFd, path: Vec<u8>) -> Result<Level, LayerError> {
@@ -269,34 +256,22 @@ fn examine(parent: BorrowedFd<'_>, name: &std::ffi::CStr, path: Vec<u8>) -> Resu
         0o100000 => {
             let names = xattrs(&fd, &path)?;
             if has(&names, "overlay.metacopy") {
-                return Err(LayerError::Strange {
-                    path,
-                    what: "a file without its content (metacopy)",
-                });
+                return Err(LayerError::Strange { path, what: "a file without its content (metacopy)" });
             }
             if stat.st_size == 0 && has(&names, "overlay.whiteout") {
                 Kind::Whiteout
             } else {
                 let capability = names.split(|b| *b == 0).any(|n| n == b"security.capability");
-                Kind::File {
-                    size: stat.st_size.unsigned_abs(),
-                    capability,
-                }
+                Kind::File { size: stat.st_size.unsigned_abs(), capability }
             }
         }
         0o040000 => {
             let names = xattrs(&fd, &path)?;
             if has(&names, "overlay.redirect") {
-                return Err(LayerError::Strange {
-                    path,
-                    what: "a renamed directory (redirect)",
-                });
+                return Err(LayerError::Strange { path, what: "a renamed directory (redirect)" });
             }
             let opaque = has(&names, "overlay.opaque") && is_opaque(&fd, &names, &path)?;
-            Kind::Dir {
-                opaque,
-                counted: None,
-            }
+            Kind::Dir { opaque, counted: None }
         }
         0o120000 => Kind::Symlink(
             rustix::fs::readlinkat(&fd, c"", Vec::new())
@@ -308,12 +283,7 @@ fn examine(parent: BorrowedFd<'_>, name: &std::ffi::CStr, path: Vec<u8>) -> Resu
         0o010000 => Kind::Fifo,
         _ => Kind::Socket,
     };
-    Ok(Entry {
-        path,
-        kind,
-        mode: stat.st_mode & 0o7777,
-        nlink: nlink(&stat),
-    })
+    Ok(Entry { path, kind, mode: stat.st_mode & 0o7777, nlink: nlink(&stat) })
 }
 
 fn nlink(stat: &Stat) -> u64 {
@@ -358,10 +328,7 @@ fn is_opaque(fd: &OwnedFd, names: &[u8], path: &[u8]) -> Result<bool, LayerError
         b"y" => Ok(true),
         // `x` marks a directory that holds whiteouts kept as attributes; it hides nothing itself.
         b"x" | b"n" => Ok(false),
-        _ => Err(LayerError::Strange {
-            path: path.to_vec(),
-            what: "an unknown opaque mark",
-        }),
+        _ => Err(LayerError::Strange { path: path.to_vec(), what: "an unknown opaque mark" }),
     }
 }
 
@@ -429,28 +396,17 @@ pub fn read_file(root: BorrowedFd<'_>, path: &[u8], limit: u64) -> Result<Vec<u8
     .map_err(|e| io(path, "openat2", e))?;
     let stat = rustix::fs::fstat(&fd).map_err(|e| io(path, "fstat", e))?;
     if stat.st_mode & 0o170000 != 0o100000 {
-        return Err(LayerError::Strange {
-            path: path.to_vec(),
-            what: "no regular file any more",
-        });
+        return Err(LayerError::Strange { path: path.to_vec(), what: "no regular file any more" });
     }
     if stat.st_size.unsigned_abs() > limit {
-        return Err(LayerError::Limit {
-            what: "bytes in a changed file",
-            limit,
-            option: "--max-patch",
-        });
+        return Err(LayerError::Limit { what: "bytes in a changed file", limit, option: "--max-patch" });
     }
     let mut data = Vec::with_capacity(usize::try_from(stat.st_size).unwrap_or(0));
     let mut file = std::io::Read::take(std::fs::File::from(fd), limit + 1);
     std::io::Read::read_to_end(&mut file, &mut data)
         .map_err(|e| io(path, "read", Errno::from_io_error(&e).unwrap_or(Errno::IO)))?;
     if data.len() as u64 > limit {
-        return Err(LayerError::Limit {
-            what: "bytes in a changed file",
-            limit,
-            option: "--max-patch",
-        });
+        return Err(LayerError::Limit { what: "bytes in a changed file", limit, option: "--max-patch" });
     }
     Ok(data)
 }
@@ -461,9 +417,7 @@ pub fn read_link(root: BorrowedFd<'_>, path: &[u8]) -> Result<Vec<u8>, LayerErro
     let name = std::ffi::CString::new(path).map_err(|_| io(path, "openat2", Errno::INVAL))?;
     let fd = rustix::fs::openat2(root, &name, flags, Mode::empty(), RESOLVE)
         .map_err(|e| io(path, "openat2", e))?;
-    Ok(rustix::fs::readlinkat(&fd, c"", Vec::new())
-        .map_err(|e| io(path, "readlinkat", e))?
-        .into_bytes())
+    Ok(rustix::fs::readlinkat(&fd, c"", Vec::new()).map_err(|e| io(path, "readlinkat", e))?.into_bytes())
 }
 
 /// True where the regular file `path` beneath `root` has exactly the content `data`; any doubt is false.
@@ -509,9 +463,7 @@ mod tests {
     use crate::changes::testing::Fixture;
 
     fn look(f: &Fixture, limits: Limits) -> Result<Vec<Entry>, LayerError> {
-        scan(f.layer().as_fd(), limits, |_, _| {
-            Ok::<_, LayerError>(Descend::Full)
-        })
+        scan(f.layer().as_fd(), limits, |_, _| Ok::<_, LayerError>(Descend::Full))
     }
 
     #[test]
@@ -535,13 +487,7 @@ mod tests {
         }
         let f = Fixture::new();
         f.up("m", "x");
-        setxattr(
-            f.upper().join("m"),
-            "user.overlay.metacopy",
-            b"",
-            XattrFlags::empty(),
-        )
-        .unwrap();
+        setxattr(f.upper().join("m"), "user.overlay.metacopy", b"", XattrFlags::empty()).unwrap();
         let text = look(&f, Limits::for_max_files(10)).unwrap_err().to_string();
         assert_eq!(
             text,
@@ -553,30 +499,11 @@ mod tests {
     fn depth_and_number_are_limited() {
         let f = Fixture::new();
         f.up("a/b/c/d/e", "x");
-        let limits = Limits {
-            entries: 100,
-            counted: 100,
-            depth: 3,
-        };
+        let limits = Limits { entries: 100, counted: 100, depth: 3 };
         let text = look(&f, limits).unwrap_err().to_string();
-        assert!(
-            text.starts_with("directories within one another: more than 3; "),
-            "{text}"
-        );
-        let text = look(
-            &f,
-            Limits {
-                entries: 2,
-                depth: 50,
-                counted: 9,
-            },
-        )
-        .unwrap_err()
-        .to_string();
-        assert_eq!(
-            text,
-            "entries in the layer: more than 2; raise --max-files if that much is meant"
-        );
+        assert!(text.starts_with("directories within one another: more than 3; "), "{text}");
+        let text = look(&f, Limits { entries: 2, depth: 50, counted: 9 }).unwrap_err().to_string();
+        assert_eq!(text, "entries in the layer: more than 2; raise --max-files if that much is meant");
     }
 
     #[test]
@@ -586,11 +513,7 @@ mod tests {
         f.link("dir", "/etc");
         f.link("file", "/etc/passwd");
         let found = look(&f, Limits::for_max_files(10)).unwrap();
-        assert!(
-            found
-                .iter()
-                .any(|e| e.path == b"dir" && e.kind == Kind::Symlink(b"/etc".to_vec()))
-        );
+        assert!(found.iter().any(|e| e.path == b"dir" && e.kind == Kind::Symlink(b"/etc".to_vec())));
         assert_eq!(found.len(), 4);
         for path in [&b"file"[..], b"dir/passwd", b"../repo/.git/HEAD", b"/etc/passwd"] {
             assert!(read_file(f.layer().as_fd(), path, 1 << 20).is_err(), "{path:?}");

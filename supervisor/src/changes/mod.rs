@@ -26,14 +26,12 @@ pub use gix_hash::ObjectId;
 
 /// A path or name for people: not UTF-8 is replaced, control characters are escaped.
 pub(crate) fn show(path: &[u8]) -> String {
-    String::from_utf8_lossy(path)
-        .chars()
-        .fold(String::new(), |mut out, c| {
-            if c.is_control() {
-                out.extend(c.escape_default())
-            } else {
-                out.push(c)
-            }
-            out
-        })
+    String::from_utf8_lossy(path).chars().fold(String::new(), |mut out, c| {
+        if c.is_control() {
+            out.extend(c.escape_default())
+        } else {
+            out.push(c)
+        }
+        out
+    })
 }

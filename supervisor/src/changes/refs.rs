@@ -71,11 +71,7 @@ fn lookup(
     name: &[u8],
     hash: gix_hash::Kind,
 ) -> Result<Option<Target>, RepoError> {
-    let dir = if is_per_worktree(name) {
-        git_dir
-    } else {
-        common_dir
-    };
+    let dir = if is_per_worktree(name) { git_dir } else { common_dir };
     let path = dir.join(bytes_path(name));
     match std::fs::read(&path) {
         Ok(text) => return parse(&path, text.trim_end_with(|c| c.is_ascii_whitespace()), hash).map(Some),
@@ -97,10 +93,7 @@ pub(crate) fn packed(
         Err(e) => return Err(RepoError::unreadable(path, e)),
     };
     let mut refs = BTreeMap::new();
-    for line in text
-        .lines()
-        .filter(|l| !l.starts_with(b"#") && !l.starts_with(b"^"))
-    {
+    for line in text.lines().filter(|l| !l.starts_with(b"#") && !l.starts_with(b"^")) {
         let (id, name) = line
             .split_once_str(" ")
             .and_then(|(id, name)| Some((ObjectId::from_hex(id).ok().filter(|id| id.kind() == hash)?, name)))
@@ -117,10 +110,8 @@ pub(crate) fn all(
     common_dir: &Path,
     hash: gix_hash::Kind,
 ) -> Result<BTreeMap<Vec<u8>, Target>, RepoError> {
-    let mut found: BTreeMap<_, _> = packed(common_dir, hash)?
-        .into_iter()
-        .map(|(n, id)| (n, Target::Id(id)))
-        .collect();
+    let mut found: BTreeMap<_, _> =
+        packed(common_dir, hash)?.into_iter().map(|(n, id)| (n, Target::Id(id))).collect();
     let mut dirs = vec![(common_dir, b"refs".to_vec(), 0)];
     if git_dir != common_dir {
         for own in [&b"refs/bisect"[..], b"refs/worktree", b"refs/rewritten"] {
@@ -138,21 +129,14 @@ pub(crate) fn all(
             let entry = entry.map_err(|e| RepoError::unreadable(&path, e))?;
             let mut full = name.clone();
             full.push(b'/');
-            full.extend_from_slice(std::os::unix::ffi::OsStrExt::as_bytes(
-                entry.file_name().as_os_str(),
-            ));
+            full.extend_from_slice(std::os::unix::ffi::OsStrExt::as_bytes(entry.file_name().as_os_str()));
             if base == common_dir && git_dir != common_dir && is_per_worktree(&full) {
                 continue;
             }
-            let kind = entry
-                .file_type()
-                .map_err(|e| RepoError::unreadable(entry.path(), e))?;
+            let kind = entry.file_type().map_err(|e| RepoError::unreadable(entry.path(), e))?;
             if kind.is_dir() {
                 if depth >= MAX_DEPTH {
-                    return Err(RepoError::malformed(
-                        entry.path(),
-                        "references are nested too deeply",
-                    ));
+                    return Err(RepoError::malformed(entry.path(), "references are nested too deeply"));
                 }
                 dirs.push((base, full, depth + 1));
             } else if !full.ends_with(b".lock") {
@@ -162,11 +146,7 @@ pub(crate) fn all(
                     Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
                     Err(e) => return Err(RepoError::unreadable(entry.path(), e)),
                 };
-                let target = parse(
-                    &entry.path(),
-                    text.trim_end_with(|c| c.is_ascii_whitespace()),
-                    hash,
-                )?;
+                let target = parse(&entry.path(), text.trim_end_with(|c| c.is_ascii_whitespace()), hash)?;
                 found.insert(full, target);
             }
             if found.len() > MAX_REFS {
@@ -195,15 +175,10 @@ fn check_name(path: &Path, name: &[u8]) -> Result<(), RepoError> {
     let plain = !name.is_empty()
         && name.len() < 4096
         && name.iter().all(|b| *b > 0x20 && *b != 0x7f)
-        && name
-            .split(|b| *b == b'/')
-            .all(|c| !c.is_empty() && !c.starts_with(b"."));
+        && name.split(|b| *b == b'/').all(|c| !c.is_empty() && !c.starts_with(b"."));
     if plain {
         Ok(())
     } else {
-        Err(RepoError::malformed(
-            path,
-            "names a reference that git would not accept",
-        ))
+        Err(RepoError::malformed(path, "names a reference that git would not accept"))
     }
 }

@@ -80,17 +80,11 @@ pub enum RepoError {
 
 impl RepoError {
     pub(crate) fn unreadable(path: impl Into<PathBuf>, source: impl Into<std::io::Error>) -> Self {
-        Self::Unreadable {
-            path: path.into(),
-            source: source.into(),
-        }
+        Self::Unreadable { path: path.into(), source: source.into() }
     }
 
     pub(crate) fn malformed(path: impl Into<PathBuf>, what: impl Into<String>) -> Self {
-        Self::Malformed {
-            path: path.into(),
-            what: what.into(),
-        }
+        Self::Malformed { path: path.into(), what: what.into() }
     }
 }
 
@@ -131,10 +125,7 @@ pub struct Repo {
 
 impl std::fmt::Debug for Repo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Repo")
-            .field("root", &self.root_path)
-            .field("base", &self.base_commit)
-            .finish()
+        f.debug_struct("Repo").field("root", &self.root_path).field("base", &self.base_commit).finish()
     }
 }
 
@@ -165,11 +156,7 @@ impl Repo {
     }
 
     fn open_at(root: &Path, dot_git: &Path, is_dir: bool) -> Result<Self, RepoError> {
-        let git_dir = if is_dir {
-            dot_git.to_owned()
-        } else {
-            read_gitfile(dot_git)?
-        };
+        let git_dir = if is_dir { dot_git.to_owned() } else { read_gitfile(dot_git)? };
         let git_dir = std::fs::canonicalize(&git_dir).map_err(|e| RepoError::unreadable(&git_dir, e))?;
         let common_dir = match std::fs::read(git_dir.join("commondir")) {
             Ok(text) => {
@@ -195,19 +182,14 @@ impl Repo {
         for dir in alternates {
             object_dirs.push(std::fs::canonicalize(&dir).map_err(|e| RepoError::unreadable(dir, e))?);
         }
-        let options = gix_odb::store::init::Options {
-            current_dir: Some(root.to_owned()),
-            ..Default::default()
-        };
+        let options =
+            gix_odb::store::init::Options { current_dir: Some(root.to_owned()), ..Default::default() };
         let store = gix_odb::Store::at_opts(objects.clone(), hash, &mut std::iter::empty(), options)
             .map_err(|e| RepoError::unreadable(&objects, e))?;
 
         let head = refs::read_head(&git_dir, &common_dir, hash)?;
         let Some(base_commit) = head.id else {
-            return Err(RepoError::NoCommit {
-                path: root.to_owned(),
-                head: super::show(&head.raw),
-            });
+            return Err(RepoError::NoCommit { path: root.to_owned(), head: super::show(&head.raw) });
         };
         let mut repo = Self {
             root_path: root.to_owned(),
@@ -304,11 +286,8 @@ impl Repo {
             return Ok(known);
         }
         let all = view.beneath(b"")?;
-        let links = all
-            .into_iter()
-            .filter(|(_, e)| e.mode == super::tree::SYMLINK)
-            .map(|(path, _)| path)
-            .collect();
+        let links =
+            all.into_iter().filter(|(_, e)| e.mode == super::tree::SYMLINK).map(|(path, _)| path).collect();
         Ok(self.links.get_or_init(|| links))
     }
 
@@ -344,11 +323,7 @@ impl Odb {
     }
 
     fn missing(&self, id: &ObjectId) -> RepoError {
-        RepoError::MissingObject {
-            id: *id,
-            path: self.dir.clone(),
-            partial: self.partial,
-        }
+        RepoError::MissingObject { id: *id, path: self.dir.clone(), partial: self.partial }
     }
 
     fn read(&self, id: &ObjectId, kind: gix_object::Kind) -> Result<Vec<u8>, RepoError> {
@@ -357,17 +332,11 @@ impl Odb {
             Ok(Some(data)) => (data.kind, data.data.len()),
             Ok(None) => return Err(self.missing(id)),
             Err(e) => {
-                return Err(RepoError::Object {
-                    id: *id,
-                    what: e.to_string(),
-                });
+                return Err(RepoError::Object { id: *id, what: e.to_string() });
             }
         };
         if found != kind {
-            return Err(RepoError::Object {
-                id: *id,
-                what: format!("is a {found}, not a {kind}"),
-            });
+            return Err(RepoError::Object { id: *id, what: format!("is a {found}, not a {kind}") });
         }
         buf.truncate(len);
         Ok(buf)
@@ -391,10 +360,7 @@ impl Odb {
         match self.handle.try_header(id) {
             Ok(Some(header)) => Ok(header.size),
             Ok(None) => Err(self.missing(id)),
-            Err(e) => Err(RepoError::Object {
-                id: *id,
-                what: e.to_string(),
-            }),
+            Err(e) => Err(RepoError::Object { id: *id, what: e.to_string() }),
         }
     }
 
@@ -403,19 +369,14 @@ impl Odb {
         let data = self.read(id, gix_object::Kind::Commit)?;
         gix_object::CommitRefIter::from_bytes(&data, self.hash)
             .tree_id()
-            .map_err(|e| RepoError::Object {
-                id: *id,
-                what: e.to_string(),
-            })
+            .map_err(|e| RepoError::Object { id: *id, what: e.to_string() })
     }
 }
 
 /// The id that `data` has as a blob.
 pub fn blob_id(hash: gix_hash::Kind, data: &[u8]) -> Result<ObjectId, RepoError> {
-    gix_object::compute_hash(hash, gix_object::Kind::Blob, data).map_err(|e| RepoError::Object {
-        id: ObjectId::null(hash),
-        what: e.to_string(),
-    })
+    gix_object::compute_hash(hash, gix_object::Kind::Blob, data)
+        .map_err(|e| RepoError::Object { id: ObjectId::null(hash), what: e.to_string() })
 }
 
 pub(crate) fn bytes_path(bytes: &[u8]) -> PathBuf {

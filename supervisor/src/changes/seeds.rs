@@ -53,9 +53,7 @@ pub fn result_seed(set: &ChangeSet) -> Result<Seed, ResultSeedError> {
         let data = set.raw_content(change)?;
         total += data.len() as u64;
         if total > set.max_content {
-            return Err(ResultSeedError::TooLarge {
-                limit: set.max_content,
-            });
+            return Err(ResultSeedError::TooLarge { limit: set.max_content });
         }
         match new.mode {
             tree::SYMLINK => seed.symlink(&change.path, &data)?,

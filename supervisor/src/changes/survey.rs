@@ -173,11 +173,7 @@ impl Survey {
         let mut found = Vec::new();
         let (now, was) = (&self.fingerprint, &earlier.fingerprint);
         if now.head != was.head {
-            found.push(format!(
-                "HEAD was `{}` and is `{}`",
-                show(&was.head),
-                show(&now.head)
-            ));
+            found.push(format!("HEAD was `{}` and is `{}`", show(&was.head), show(&now.head)));
         }
         for name in was.refs.keys().filter(|n| !now.refs.contains_key(*n)) {
             found.push(format!("the reference {} is gone", show(name)));
@@ -195,19 +191,11 @@ impl Survey {
         if self.dirty_digest != earlier.dirty_digest {
             let new: Vec<_> = self.dirty.iter().filter(|d| !earlier.dirty.contains(d)).collect();
             let gone: Vec<_> = earlier.dirty.iter().filter(|d| !self.dirty.contains(d)).collect();
-            found.extend(
-                new.iter()
-                    .map(|d| format!("{}: {}", show(&d.path), d.reason.as_str())),
-            );
-            found.extend(
-                gone.iter()
-                    .map(|d| format!("{}: no longer {}", show(&d.path), d.reason.as_str())),
-            );
+            found.extend(new.iter().map(|d| format!("{}: {}", show(&d.path), d.reason.as_str())));
+            found.extend(gone.iter().map(|d| format!("{}: no longer {}", show(&d.path), d.reason.as_str())));
             if new.is_empty() && gone.is_empty() {
-                found.push(format!(
-                    "{} entries were dirty and {} are",
-                    earlier.dirty_count, self.dirty_count
-                ));
+                found
+                    .push(format!("{} entries were dirty and {} are", earlier.dirty_count, self.dirty_count));
             }
         }
         found
@@ -221,15 +209,10 @@ pub fn survey(repo: &Repo, hide: &GlobList) -> Result<Survey, SurveyError> {
 
 fn nested(repo: &Repo, hide: &GlobList, prefix: &[u8], depth: usize) -> Result<Survey, SurveyError> {
     if depth > MAX_NESTED {
-        return Err(SurveyError::Nested {
-            path: prefix.to_vec(),
-        });
+        return Err(SurveyError::Nested { path: prefix.to_vec() });
     }
     let index = index::read(repo)?;
-    let mut found = Found {
-        prefix,
-        ..Found::default()
-    };
+    let mut found = Found { prefix, ..Found::default() };
     flags(repo, &index, &mut found);
     staged(repo, &index, &mut found)?;
     let gitlinks = walk::walk(repo, &index, hide, prefix, &mut found)?;
@@ -271,10 +254,7 @@ struct Found<'a> {
 
 impl Found<'_> {
     fn add(&mut self, path: &[u8], reason: Reason) {
-        self.dirty.push(Dirty {
-            path: tree::join(self.prefix, path),
-            reason,
-        });
+        self.dirty.push(Dirty { path: tree::join(self.prefix, path), reason });
     }
 }
 

@@ -76,13 +76,7 @@ impl Fixture {
     pub(crate) fn whiteout(&self, path: impl AsRef<[u8]>) {
         self.up(path.as_ref(), b"");
         let file = self.upper().join(bytes_path(path.as_ref()));
-        rustix::fs::setxattr(
-            &file,
-            "user.overlay.whiteout",
-            b"",
-            rustix::fs::XattrFlags::empty(),
-        )
-        .unwrap();
+        rustix::fs::setxattr(&file, "user.overlay.whiteout", b"", rustix::fs::XattrFlags::empty()).unwrap();
     }
 
     pub(crate) fn opaque(&self, path: &str) {
@@ -123,10 +117,7 @@ impl Fixture {
         super::patch::write::write_patch(&repo, set, 32 << 20, &mut patch).unwrap();
         let clone = self.dir.path().join("clone");
         let _ = std::fs::remove_dir_all(&clone);
-        git_in(
-            self.dir.path(),
-            &["clone", "-q", "--no-hardlinks", "repo", "clone"],
-        );
+        git_in(self.dir.path(), &["clone", "-q", "--no-hardlinks", "repo", "clone"]);
         for key in ["core.autocrlf", "core.eol"] {
             let value = Command::new("git")
                 .arg("-C")

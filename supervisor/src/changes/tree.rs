@@ -72,11 +72,7 @@ pub struct TreeView {
 impl TreeView {
     /// A view of the tree `root`.
     pub fn new(odb: Odb, root: ObjectId) -> Self {
-        Self {
-            odb,
-            root,
-            dirs: RefCell::default(),
-        }
+        Self { odb, root, dirs: RefCell::default() }
     }
 
     /// The reader of objects.
@@ -111,13 +107,8 @@ impl TreeView {
                 self.dirs.borrow_mut().insert(path.to_vec(), None);
                 return Ok(None);
             };
-            let end = path[at..]
-                .iter()
-                .position(|b| *b == b'/')
-                .map_or(path.len(), |p| at + p);
-            id = find(&entries, &path[at..end])
-                .filter(|e| e.mode == DIR)
-                .map(|e| e.id);
+            let end = path[at..].iter().position(|b| *b == b'/').map_or(path.len(), |p| at + p);
+            id = find(&entries, &path[at..end]).filter(|e| e.mode == DIR).map(|e| e.id);
             at = end + 1;
         }
     }
@@ -149,10 +140,7 @@ impl TreeView {
 
     fn load(&self, id: &ObjectId) -> Result<Vec<Entry>, RepoError> {
         let data = self.odb.tree(id)?;
-        let bad = |what: &str| RepoError::Object {
-            id: *id,
-            what: what.to_owned(),
-        };
+        let bad = |what: &str| RepoError::Object { id: *id, what: what.to_owned() };
         let mut entries = Vec::new();
         for entry in gix_object::TreeRefIter::from_bytes(&data, self.odb.hash()) {
             let entry = entry.map_err(|e| bad(&e.to_string()))?;
@@ -160,11 +148,7 @@ impl TreeView {
             if name.is_empty() || name == b"." || name == b".." || name.contains(&b'/') {
                 return Err(bad("has an entry whose name is no file name"));
             }
-            entries.push(Entry {
-                name,
-                mode: u32::from(entry.mode.value()),
-                id: entry.oid.to_owned(),
-            });
+            entries.push(Entry { name, mode: u32::from(entry.mode.value()), id: entry.oid.to_owned() });
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         if entries.windows(2).any(|w| w[0].name == w[1].name) {
@@ -179,10 +163,7 @@ impl TreeView {
         if edits.is_empty() {
             return Ok(self.root);
         }
-        let edits: Vec<_> = edits
-            .iter()
-            .map(|(path, edit)| (path.as_slice(), *edit))
-            .collect();
+        let edits: Vec<_> = edits.iter().map(|(path, edit)| (path.as_slice(), *edit)).collect();
         match self.edited(&edits, 0)? {
             Some(id) => Ok(id),
             None => Ok(ObjectId::empty_tree(self.odb.hash())),
@@ -196,11 +177,8 @@ impl TreeView {
         };
         let dir = &first[..at.saturating_sub(1)];
         let base = self.dir(dir)?;
-        let mut entries: BTreeMap<Vec<u8>, (u32, ObjectId)> = base
-            .iter()
-            .flat_map(|b| b.iter())
-            .map(|e| (e.name.clone(), (e.mode, e.id)))
-            .collect();
+        let mut entries: BTreeMap<Vec<u8>, (u32, ObjectId)> =
+            base.iter().flat_map(|b| b.iter()).map(|e| (e.name.clone(), (e.mode, e.id))).collect();
         if !entries.is_empty() {
             self.check_round_trip(dir, &entries)?;
         }
@@ -214,10 +192,7 @@ impl TreeView {
             }
         }
         for (name, (leaf, below)) in groups {
-            let conflict = |what| TreeError::Conflict {
-                path: join(dir, name),
-                what,
-            };
+            let conflict = |what| TreeError::Conflict { path: join(dir, name), what };
             let was = entries.get(name).copied();
             let was_dir = was.is_some_and(|(mode, _)| mode == DIR);
             let mut sub = was.filter(|_| was_dir).map(|(_, id)| id);
@@ -255,19 +230,12 @@ impl TreeView {
         dir: &[u8],
         entries: &BTreeMap<Vec<u8>, (u32, ObjectId)>,
     ) -> Result<(), TreeError> {
-        let id = if dir.is_empty() {
-            self.root
-        } else {
-            self.entry(dir)?.map_or(self.root, |e| e.id)
-        };
+        let id = if dir.is_empty() { self.root } else { self.entry(dir)?.map_or(self.root, |e| e.id) };
         if self.hash_tree(entries)? == id {
             return Ok(());
         }
-        Err(RepoError::Object {
-            id,
-            what: "is a tree that git itself would write otherwise".to_owned(),
-        }
-        .into())
+        Err(RepoError::Object { id, what: "is a tree that git itself would write otherwise".to_owned() }
+            .into())
     }
 
     fn hash_tree(&self, entries: &BTreeMap<Vec<u8>, (u32, ObjectId)>) -> Result<ObjectId, RepoError> {
@@ -281,20 +249,13 @@ impl TreeView {
             data.push(0);
             data.extend_from_slice(id.as_slice());
         }
-        gix_object::compute_hash(self.odb.hash(), gix_object::Kind::Tree, &data).map_err(|e| {
-            RepoError::Object {
-                id: self.root,
-                what: e.to_string(),
-            }
-        })
+        gix_object::compute_hash(self.odb.hash(), gix_object::Kind::Tree, &data)
+            .map_err(|e| RepoError::Object { id: self.root, what: e.to_string() })
     }
 }
 
 fn find<'a>(entries: &'a [Entry], name: &[u8]) -> Option<&'a Entry> {
-    entries
-        .binary_search_by(|e| e.name.as_slice().cmp(name))
-        .ok()
-        .map(|i| &entries[i])
+    entries.binary_search_by(|e| e.name.as_slice().cmp(name)).ok().map(|i| &entries[i])
 }
 
 /// `a/b/c` is `a/b` and `c`; a name alone has the empty directory.

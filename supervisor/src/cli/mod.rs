@@ -52,11 +52,7 @@ pub fn main() -> std::process::ExitCode {
         Err(error) => {
             // Help and version are no errors; a closed stream is nobody's loss.
             let _ = error.print();
-            let code = if error.use_stderr() {
-                ExitCode::Usage
-            } else {
-                ExitCode::Pass
-            };
+            let code = if error.use_stderr() { ExitCode::Usage } else { ExitCode::Pass };
             return code.into();
         }
     };

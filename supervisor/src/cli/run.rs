@@ -27,11 +27,7 @@ pub(super) fn prepare(args: RunArgs) -> Result<Prepared, ExitCode> {
     let host = HostFacts::read().map_err(|e| usage(&format!("cannot read the host's memory size: {e}")))?;
     let request = args.into_request().map_err(|e| usage(&e))?;
     let check = |glob: &str| GlobList::new(&[glob.to_owned()]).map(drop).map_err(|e| e.why);
-    let context = profile::Context {
-        env: &env,
-        host: &host,
-        check_glob: &check,
-    };
+    let context = profile::Context { env: &env, host: &host, check_glob: &check };
     let resolved = profile::resolve(&request, &context).map_err(|e| usage(&e))?;
     Ok(Prepared { env, host, resolved })
 }
@@ -48,23 +44,18 @@ pub(super) fn run(args: RunArgs, json: bool) -> ExitCode {
         Err(code) => return code,
     };
     let ui: Arc<dyn progress::Ui> = progress::standard_error();
-    let finished = match run_once(
-        prepared.resolved,
-        &prepared.env,
-        &prepared.host,
-        &launcher,
-        Arc::clone(&ui),
-    ) {
-        Ok(finished) => finished,
-        Err(error) => {
-            ui.done();
-            let code = match &error {
-                RunError::Plan(_) | RunError::Evidence(_) => ExitCode::Usage,
-                RunError::Defect(_) => ExitCode::Defect,
-            };
-            return output::error(error, code);
-        }
-    };
+    let finished =
+        match run_once(prepared.resolved, &prepared.env, &prepared.host, &launcher, Arc::clone(&ui)) {
+            Ok(finished) => finished,
+            Err(error) => {
+                ui.done();
+                let code = match &error {
+                    RunError::Plan(_) | RunError::Evidence(_) => ExitCode::Usage,
+                    RunError::Defect(_) => ExitCode::Defect,
+                };
+                return output::error(error, code);
+            }
+        };
     show(&finished, json);
     finished.exit
 }
@@ -75,9 +66,7 @@ fn show(finished: &Finished, json: bool) {
         output::note(format_args!("proctor: defect: {defect}"));
     }
     if let Some(error) = &finished.report_error {
-        output::note(format_args!(
-            "proctor: error: the report could not be written: {error}"
-        ));
+        output::note(format_args!("proctor: error: the report could not be written: {error}"));
     }
     if let Some((report, published)) = &finished.report {
         output::note(terminal::summary(report, Some(&evidence)).trim_end());

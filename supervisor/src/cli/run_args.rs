@@ -201,14 +201,10 @@ impl RunArgs {
     /// The request that these options make. Only their form (`NAME=VALUE`) is checked here.
     pub fn into_request(self) -> Result<Request, ProfileError> {
         let approvals = match self.approvals {
-            Some(text) if matches!(text.as_str(), "ask" | "deny") => RawApprovals {
-                mode: Some(unplaced(text)),
-                file: None,
-            },
-            Some(text) => RawApprovals {
-                mode: None,
-                file: Some(unplaced(text)),
-            },
+            Some(text) if matches!(text.as_str(), "ask" | "deny") => {
+                RawApprovals { mode: Some(unplaced(text)), file: None }
+            }
+            Some(text) => RawApprovals { mode: None, file: Some(unplaced(text)) },
             None => RawApprovals::default(),
         };
         let overrides = RawProfile {
@@ -292,11 +288,7 @@ impl RunArgs {
 
 /// An option that was not given says nothing; it is not an empty list.
 fn list(values: Vec<String>) -> Texts {
-    if values.is_empty() {
-        None
-    } else {
-        Some(values.into_iter().map(unplaced).collect())
-    }
+    if values.is_empty() { None } else { Some(values.into_iter().map(unplaced).collect()) }
 }
 
 fn scalar(text: String) -> toml::Spanned<Scalar> {

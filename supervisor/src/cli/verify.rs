@@ -46,7 +46,8 @@ struct RepoCheck(Repo);
 impl PatchCheck for RepoCheck {
     fn check(&self, commit: &str, tree: &str, result: &str, patch: &mut dyn Read) -> Result<(), String> {
         let id = |text: &str| {
-            ObjectId::from_hex(text.as_bytes()).map_err(|_| format!("{} is no object id", text.escape_debug()))
+            ObjectId::from_hex(text.as_bytes())
+                .map_err(|_| format!("{} is no object id", text.escape_debug()))
         };
         let base_tree = self.0.odb().commit_tree(&id(commit)?).map_err(|e| e.to_string())?;
         if base_tree != id(tree)? {
@@ -55,7 +56,11 @@ impl PatchCheck for RepoCheck {
         let mut text = Vec::new();
         patch.take(MAX_PATCH + 1).read_to_end(&mut text).map_err(|e| format!("reading the patch: {e}"))?;
         let got = apply(&self.0, base_tree, &text, MAX_PATCH).map_err(|e| e.to_string())?;
-        if got == id(result)? { Ok(()) } else { Err(format!("the patch gives tree {got}, the report says another")) }
+        if got == id(result)? {
+            Ok(())
+        } else {
+            Err(format!("the patch gives tree {got}, the report says another"))
+        }
     }
 }
 
@@ -99,14 +104,21 @@ pub(super) fn run(args: &VerifyArgs, json: bool) -> ExitCode {
 fn show(result: &VerifyResult, with_repo: bool) {
     let run = result.run_id.as_deref().unwrap_or("unknown run");
     if result.valid {
-        let patch = if with_repo { "the patch gives the result tree" } else { "patch not held against a repository (--repo DIR)" };
+        let patch = if with_repo {
+            "the patch gives the result tree"
+        } else {
+            "patch not held against a repository (--repo DIR)"
+        };
         output::note(format_args!(
             "VALID  {run}  {} artifacts, {}; {patch}",
             result.artifacts,
             size(result.bytes)
         ));
     } else {
-        output::note(format_args!("INVALID  {run}  {} problems", result.problems.len() as u64 + result.more_problems));
+        output::note(format_args!(
+            "INVALID  {run}  {} problems",
+            result.problems.len() as u64 + result.more_problems
+        ));
         for problem in &result.problems {
             output::note(format_args!("  {problem}"));
         }
@@ -117,6 +129,7 @@ fn show(result: &VerifyResult, with_repo: bool) {
     if let Some(status) = result.status {
         output::note(format_args!("  the report says: {}", status.as_str()));
     }
-    let shows = if result.authenticity == "unsigned" { " (its parts agree; who made it is not shown)" } else { "" };
+    let shows =
+        if result.authenticity == "unsigned" { " (its parts agree; who made it is not shown)" } else { "" };
     output::note(format_args!("  authenticity: {}{shows}", result.authenticity));
 }

@@ -21,11 +21,7 @@ use crate::verdict::{EngineEnd, ProviderFailure};
 pub(super) struct Fake;
 
 fn error(what: String, remedy: &str) -> EngineError {
-    EngineError {
-        engine: "fake".into(),
-        what,
-        remedy: remedy.into(),
-    }
+    EngineError { engine: "fake".into(), what, remedy: remedy.into() }
 }
 
 fn read(path: &Path) -> Result<String, EngineError> {
@@ -38,17 +34,10 @@ fn read(path: &Path) -> Result<String, EngineError> {
         .read_to_string(&mut text)
         .map_err(|e| error(format!("cannot read the scenario {show}: {e}"), remedy))?;
     if text.len() as u64 > MAX_SIZE {
-        return Err(error(
-            format!("the scenario {show} is larger than 1 MiB"),
-            "make it smaller",
-        ));
+        return Err(error(format!("the scenario {show} is larger than 1 MiB"), "make it smaller"));
     }
-    Scenario::parse(&text).map_err(|e| {
-        error(
-            format!("the scenario {show} is not valid: {e}"),
-            "mend the line named",
-        )
-    })?;
+    Scenario::parse(&text)
+        .map_err(|e| error(format!("the scenario {show} is not valid: {e}"), "mend the line named"))?;
     Ok(text)
 }
 
@@ -65,29 +54,12 @@ impl Engine for Fake {
         let file = inside("scenario.toml");
         let own = std::env::current_exe()
             .and_then(|p| p.canonicalize())
-            .map_err(|e| {
-                error(
-                    format!("cannot find its own program: {e}"),
-                    "run proctor by its path",
-                )
-            })?;
+            .map_err(|e| error(format!("cannot find its own program: {e}"), "run proctor by its path"))?;
         Ok(Start {
-            argv: vec![
-                player.clone().into(),
-                "fake-backend".into(),
-                OsString::from(&file),
-            ],
+            argv: vec![player.clone().into(), "fake-backend".into(), OsString::from(&file)],
             env: Vec::new(),
-            files: vec![InjectedFile {
-                path: file,
-                mode: 0o444,
-                content: text.into_bytes(),
-            }],
-            mounts: vec![Mount::Bind {
-                source: own,
-                target: player,
-                writable: false,
-            }],
+            files: vec![InjectedFile { path: file, mode: 0o444, content: text.into_bytes() }],
+            mounts: vec![Mount::Bind { source: own, target: player, writable: false }],
             answers: true,
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         })
@@ -95,17 +67,13 @@ impl Engine for Fake {
 
     fn adapter(&self, stream: Stream) -> Box<dyn Adapter> {
         match stream {
-            Stream::Stdout => Box::new(FakeOutput {
-                plain: PlainOutput::new(stream),
-            }),
+            Stream::Stdout => Box::new(FakeOutput { plain: PlainOutput::new(stream) }),
             Stream::Stderr => Box::new(PlainOutput::new(stream)),
         }
     }
 
     fn answer(&self, id: &str, granted: bool) -> Vec<u8> {
-        let mut line = serde_json::json!({ "id": id, "granted": granted })
-            .to_string()
-            .into_bytes();
+        let mut line = serde_json::json!({ "id": id, "granted": granted }).to_string().into_bytes();
         line.push(b'\n');
         line
     }
@@ -151,15 +119,11 @@ impl Adapter for FakeOutput {
                 id: text("id").unwrap_or_default(),
                 subject: text("subject").unwrap_or_default(),
             }),
-            Some(EventType::TurnCompleted) => said.push(Said::End(EngineEnd {
-                ok: true,
-                message: String::new(),
-            })),
+            Some(EventType::TurnCompleted) => {
+                said.push(Said::End(EngineEnd { ok: true, message: String::new() }))
+            }
             Some(EventType::TurnFailed) => {
-                said.push(Said::End(EngineEnd {
-                    ok: false,
-                    message: text("message").unwrap_or_default(),
-                }));
+                said.push(Said::End(EngineEnd { ok: false, message: text("message").unwrap_or_default() }));
             }
             Some(EventType::ProviderUnavailable) => said.push(Said::Provider(ProviderFailure {
                 kind: text("cause").unwrap_or_else(|| "other".to_owned()),
@@ -180,40 +144,22 @@ mod tests {
     use super::*;
 
     fn said(bytes: &[u8]) -> Vec<Said> {
-        let mut adapter = FakeOutput {
-            plain: PlainOutput::new(Stream::Stdout),
-        };
+        let mut adapter = FakeOutput { plain: PlainOutput::new(Stream::Stdout) };
         let mut said = Vec::new();
-        adapter.line(
-            Line {
-                number: 1,
-                offset: 0,
-                bytes,
-                cut: false,
-            },
-            &mut said,
-        );
+        adapter.line(Line { number: 1, offset: 0, bytes, cut: false }, &mut said);
         adapter.idle(&mut said);
         said
     }
 
     fn only_event(bytes: &[u8]) -> NewEvent {
         let said = said(bytes);
-        let [Said::Event(event)] = said.as_slice() else {
-            panic!("{said:?}")
-        };
+        let [Said::Event(event)] = said.as_slice() else { panic!("{said:?}") };
         event.clone()
     }
 
     #[test]
     fn a_supervisors_word_from_a_backend_is_a_backends_event() {
-        for name in [
-            "run.finished",
-            "blocker.raised",
-            "backend.exited",
-            "test.passed",
-            "approval.granted",
-        ] {
+        for name in ["run.finished", "blocker.raised", "backend.exited", "test.passed", "approval.granted"] {
             let event = only_event(format!("{{\"fake\":\"{name}\"}}").as_bytes());
             assert_eq!(event.event_type, EventType::BackendEvent);
             assert_eq!(event.source, Source::Backend);
@@ -225,10 +171,7 @@ mod tests {
 
     #[test]
     fn terminal_events_provider_failures_and_requests_are_told_apart() {
-        assert!(matches!(
-            said(br#"{"fake":"turn.completed"}"#)[1],
-            Said::End(EngineEnd { ok: true, .. })
-        ));
+        assert!(matches!(said(br#"{"fake":"turn.completed"}"#)[1], Said::End(EngineEnd { ok: true, .. })));
         assert!(matches!(
             said(br#"{"fake":"turn.failed","message":"no"}"#)[1],
             Said::End(EngineEnd { ok: false, .. })

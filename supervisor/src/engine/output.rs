@@ -21,13 +21,7 @@ pub struct PlainOutput {
 impl PlainOutput {
     /// For one stream.
     pub fn new(stream: Stream) -> Self {
-        Self {
-            stream,
-            text: Vec::new(),
-            lines: 0,
-            first: None,
-            cut: false,
-        }
+        Self { stream, text: Vec::new(), lines: 0, first: None, cut: false }
     }
 
     fn flush(&mut self, said: &mut Vec<Said>) {
@@ -50,14 +44,7 @@ impl PlainOutput {
 
 /// A pointer into a raw log.
 pub fn native(stream: Stream, line: u64, offset: u64) -> Native {
-    Native {
-        stream: stream.as_str().to_owned(),
-        line,
-        offset,
-        kind: None,
-        id: None,
-        ts: None,
-    }
+    Native { stream: stream.as_str().to_owned(), line, offset, kind: None, id: None, ts: None }
 }
 
 impl Adapter for PlainOutput {
@@ -71,8 +58,7 @@ impl Adapter for PlainOutput {
         }
         let room = GATHERED.saturating_sub(self.text.len());
         self.cut |= line.cut || line.bytes.len() > room;
-        self.text
-            .extend_from_slice(&line.bytes[..line.bytes.len().min(room)]);
+        self.text.extend_from_slice(&line.bytes[..line.bytes.len().min(room)]);
         self.lines += 1;
     }
 
@@ -86,12 +72,7 @@ mod tests {
     use super::*;
 
     fn line(number: u64, offset: u64, bytes: &[u8]) -> Line<'_> {
-        Line {
-            number,
-            offset,
-            bytes,
-            cut: false,
-        }
+        Line { number, offset, bytes, cut: false }
     }
 
     #[test]

@@ -72,19 +72,12 @@ fn carry_out(step: &Step) -> io::Result<Option<u8>> {
         Step::Replace { path, from, to } => {
             let text = fs::read_to_string(path)?;
             if !text.contains(from.as_str()) {
-                return Err(io::Error::other(format!(
-                    "{} does not contain {from:?}",
-                    path.display()
-                )));
+                return Err(io::Error::other(format!("{} does not contain {from:?}", path.display())));
             }
             fs::write(path, text.replace(from.as_str(), to))?;
         }
         Step::Append { path, content } => {
-            fs::OpenOptions::new()
-                .append(true)
-                .create(true)
-                .open(path)?
-                .write_all(content.as_bytes())?;
+            fs::OpenOptions::new().append(true).create(true).open(path)?.write_all(content.as_bytes())?;
         }
         Step::Remove { path } => {
             if path.is_dir() && !path.is_symlink() {
@@ -107,11 +100,7 @@ fn carry_out(step: &Step) -> io::Result<Option<u8>> {
             return ignore_term_and_restart();
         }
         Step::Flood { mib } => flood(*mib)?,
-        Step::Ask {
-            id,
-            subject,
-            whatever,
-        } => return ask(id, subject, *whatever),
+        Step::Ask { id, subject, whatever } => return ask(id, subject, *whatever),
         Step::Shell { command } => {
             Command::new("sh").arg("-c").arg(command).status()?;
         }
@@ -131,10 +120,7 @@ fn make_parent(path: &Path) -> io::Result<()> {
 /// steps behind this one are not played.
 fn ignore_term_and_restart() -> io::Result<Option<u8>> {
     use std::os::unix::process::CommandExt;
-    Err(Command::new("sh")
-        .arg("-c")
-        .arg("trap '' TERM; while :; do sleep 1; done")
-        .exec())
+    Err(Command::new("sh").arg("-c").arg("trap '' TERM; while :; do sleep 1; done").exec())
 }
 
 fn flood(mib: u64) -> io::Result<()> {

@@ -88,11 +88,7 @@ fn reduced(data: &Map<String, Value>) -> Map<String, Value> {
                 Value::Array(_) | Value::Object(_) => false,
             }
     };
-    data.iter()
-        .filter(short)
-        .take(KEPT_KEYS)
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect()
+    data.iter().filter(short).take(KEPT_KEYS).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 fn cut_strings(value: &mut Value) {
@@ -148,10 +144,7 @@ mod tests {
         for _ in 0..=MAX_DEPTH {
             deep = json!([deep]);
         }
-        assert_eq!(
-            bounded(map(json!({"deep": deep}))),
-            map(json!({"truncated": true}))
-        );
+        assert_eq!(bounded(map(json!({"deep": deep}))), map(json!({"truncated": true})));
         let key = "k".repeat(MAX_DATA + 1);
         assert_eq!(bounded(map(json!({ key: 1 }))), map(json!({"truncated": true})));
     }

@@ -68,13 +68,7 @@ impl NewEvent {
     /// An event without particulars.
     #[must_use]
     pub fn new(event_type: EventType, source: Source) -> Self {
-        Self {
-            event_type,
-            source,
-            call_id: None,
-            native: None,
-            data: Map::new(),
-        }
+        Self { event_type, source, call_id: None, native: None, data: Map::new() }
     }
 
     /// Adds one particular; a later value replaces an earlier one.

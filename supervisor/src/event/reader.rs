@@ -30,11 +30,7 @@ pub struct ReadLimits {
 
 impl Default for ReadLimits {
     fn default() -> Self {
-        Self {
-            max_line: MAX_LINE,
-            max_lines: 1_000_000,
-            max_problems: 50,
-        }
+        Self { max_line: MAX_LINE, max_lines: 1_000_000, max_problems: 50 }
     }
 }
 
@@ -125,10 +121,9 @@ impl fmt::Display for EventProblemKind {
             Self::Form => f.write_str("is not in the form in which Proctor writes it"),
             Self::Schema(found) => write!(f, "has schema {found:?}, not {SCHEMA:?}"),
             Self::RunId(found) => write!(f, "belongs to run {found:?}"),
-            Self::Seq { expected, found } => write!(
-                f,
-                "has seq {found}, expected {expected}: lines are missing, repeated or moved"
-            ),
+            Self::Seq { expected, found } => {
+                write!(f, "has seq {found}, expected {expected}: lines are missing, repeated or moved")
+            }
             Self::Chain => f.write_str("does not follow the line before: prev is not its SHA-256"),
             Self::Time(found) => write!(
                 f,
@@ -161,11 +156,7 @@ pub struct EventProblem {
 
 impl fmt::Display for EventProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.line == 0 {
-            self.kind.fmt(f)
-        } else {
-            write!(f, "line {}: {}", self.line, self.kind)
-        }
+        if self.line == 0 { self.kind.fmt(f) } else { write!(f, "line {}: {}", self.line, self.kind) }
     }
 }
 
@@ -202,10 +193,7 @@ pub fn read_events<R: BufRead>(
     mut visit: impl FnMut(&Event),
 ) -> LogSummary {
     let mut check = Check {
-        summary: LogSummary {
-            last_hash: FIRST_PREV.to_owned(),
-            ..LogSummary::default()
-        },
+        summary: LogSummary { last_hash: FIRST_PREV.to_owned(), ..LogSummary::default() },
         limits,
         run_id: run_id.map(str::to_owned),
         last_micros: i64::MIN,
@@ -261,11 +249,7 @@ fn next_line(input: &mut impl BufRead, line: &mut Vec<u8>, limit: usize) -> std:
             other => other?,
         };
         if available.is_empty() {
-            return Ok(if line.is_empty() {
-                Next::End
-            } else {
-                Next::Line { whole: false }
-            });
+            return Ok(if line.is_empty() { Next::End } else { Next::Line { whole: false } });
         }
         let newline = available.iter().position(|byte| *byte == b'\n');
         let taken = newline.unwrap_or(available.len());
@@ -334,10 +318,7 @@ impl Check {
             self.problem(EventProblemKind::RunId(shortened(&event.run_id)));
         }
         if event.seq != expected {
-            self.problem(EventProblemKind::Seq {
-                expected,
-                found: event.seq,
-            });
+            self.problem(EventProblemKind::Seq { expected, found: event.seq });
         }
         if event.prev != self.summary.last_hash {
             self.problem(EventProblemKind::Chain);
@@ -357,9 +338,7 @@ impl Check {
         }
         self.finished |= event.event_type == EventType::RunFinished;
         self.match_ends(&event);
-        self.summary
-            .index
-            .add(event.event_type, event.source, &event.data);
+        self.summary.index.add(event.event_type, event.source, &event.data);
         Some(event)
     }
 
@@ -370,10 +349,7 @@ impl Check {
                 && by_supervisor
                 && event.data.get("status").and_then(Value::as_str) == Some("interrupted");
             if !closes {
-                self.problem(EventProblemKind::Source {
-                    event_type: event.event_type,
-                    source: event.source,
-                });
+                self.problem(EventProblemKind::Source { event_type: event.event_type, source: event.source });
             } else if !self.close_named(event) {
                 self.problem(EventProblemKind::NoSuchStart);
             }
@@ -382,10 +358,7 @@ impl Check {
         if let Some(kind) = event.event_type.starts() {
             let line = self.summary.count;
             let started = (event.seq, line, event.event_type);
-            self.open
-                .entry((kind, event.source, event.call_id.clone()))
-                .or_default()
-                .push(started);
+            self.open.entry((kind, event.source, event.call_id.clone())).or_default().push(started);
         } else if let Some(kind) = event.event_type.ends() {
             // A backend may end what it never began: that is its claim, and its adapter's business.
             let key = (kind, event.source, event.call_id.clone());
@@ -400,9 +373,7 @@ impl Check {
 
     fn close_named(&mut self, event: &Event) -> bool {
         let source = event.data.get("of").and_then(Value::as_str);
-        let source = Source::ALL
-            .into_iter()
-            .find(|candidate| Some(candidate.as_str()) == source);
+        let source = Source::ALL.into_iter().find(|candidate| Some(candidate.as_str()) == source);
         let seq = event.data.get("started_seq").and_then(Value::as_u64);
         let (Some(source), Some(seq), Some(kind)) = (source, seq, event.event_type.ends()) else {
             return false;

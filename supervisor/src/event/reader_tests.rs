@@ -6,23 +6,13 @@ const RUN: &str = "r-20260601T120000-abcdef";
 
 fn log(messages: usize) -> (Vec<u8>, String) {
     let mut writer = EventWriter::new(Vec::new(), RUN, EventLimits::default());
-    writer
-        .emit(NewEvent::new(EventType::RunStarted, Source::Supervisor))
-        .unwrap();
-    writer
-        .emit(NewEvent::new(EventType::TurnStarted, Source::Backend).call("t"))
-        .unwrap();
+    writer.emit(NewEvent::new(EventType::RunStarted, Source::Supervisor)).unwrap();
+    writer.emit(NewEvent::new(EventType::TurnStarted, Source::Backend).call("t")).unwrap();
     for number in 0..messages {
-        writer
-            .emit(NewEvent::new(EventType::Message, Source::Backend).with("text", number))
-            .unwrap();
+        writer.emit(NewEvent::new(EventType::Message, Source::Backend).with("text", number)).unwrap();
     }
-    writer
-        .emit(NewEvent::new(EventType::TurnCompleted, Source::Backend).call("t"))
-        .unwrap();
-    writer
-        .emit(NewEvent::new(EventType::RunFinished, Source::Supervisor).with("status", "pass"))
-        .unwrap();
+    writer.emit(NewEvent::new(EventType::TurnCompleted, Source::Backend).call("t")).unwrap();
+    writer.emit(NewEvent::new(EventType::RunFinished, Source::Supervisor).with("status", "pass")).unwrap();
     let (bytes, end) = writer.finish().unwrap();
     (bytes, end.last_hash)
 }
@@ -32,11 +22,7 @@ fn read(bytes: &[u8]) -> LogSummary {
 }
 
 fn kinds(bytes: &[u8]) -> Vec<EventProblemKind> {
-    read(bytes)
-        .problems
-        .into_iter()
-        .map(|problem| problem.kind)
-        .collect()
+    read(bytes).problems.into_iter().map(|problem| problem.kind).collect()
 }
 
 /// Lines by hand, chained: what a forger who knows the format would write.
@@ -71,10 +57,7 @@ fn a_forged_source_or_trust_is_named() {
     let bytes = forged(&[START, ("backend.exited", "backend", "claimed", "{}"), FINISH]);
     assert_eq!(
         kinds(&bytes),
-        [EventProblemKind::Source {
-            event_type: EventType::BackendExited,
-            source: Source::Backend
-        }]
+        [EventProblemKind::Source { event_type: EventType::BackendExited, source: Source::Backend }]
     );
     let bytes = forged(&[START, ("message", "backend", "observed", "{}"), FINISH]);
     assert_eq!(kinds(&bytes), [EventProblemKind::Trust]);
@@ -86,10 +69,7 @@ fn starts_without_ends_and_ends_of_nothing_are_named() {
     let problems = read(&bytes).problems;
     assert_eq!(
         problems[0],
-        EventProblem {
-            line: 2,
-            kind: EventProblemKind::Unended(EventType::TestStarted)
-        }
+        EventProblem { line: 2, kind: EventProblemKind::Unended(EventType::TestStarted) }
     );
     let end = r#"{"of":"test","started_seq":7,"status":"interrupted"}"#;
     let bytes = forged(&[START, ("test.completed", "supervisor", "observed", end), FINISH]);
@@ -97,10 +77,7 @@ fn starts_without_ends_and_ends_of_nothing_are_named() {
     let bytes = forged(&[START, ("test.completed", "supervisor", "observed", "{}"), FINISH]);
     assert_eq!(
         kinds(&bytes),
-        [EventProblemKind::Source {
-            event_type: EventType::TestCompleted,
-            source: Source::Supervisor
-        }]
+        [EventProblemKind::Source { event_type: EventType::TestCompleted, source: Source::Supervisor }]
     );
 }
 
@@ -116,33 +93,21 @@ fn first_and_last_are_exactly_one_each() {
 #[test]
 fn hostile_lines_are_problems_and_no_panics() {
     let deep = format!("{}{}\n", "[".repeat(100_000), "]".repeat(100_000));
-    assert!(matches!(
-        kinds(deep.as_bytes())[0],
-        EventProblemKind::Malformed(_)
-    ));
+    assert!(matches!(kinds(deep.as_bytes())[0], EventProblemKind::Malformed(_)));
     assert!(matches!(kinds(b"\xff\xfe\n")[0], EventProblemKind::Malformed(_)));
     let long = vec![b'x'; MAX_LINE + 1];
     assert_eq!(kinds(&long)[0], EventProblemKind::LineTooLong);
     let id = "x".repeat(1000);
-    let call = String::from_utf8(log(0).0)
-        .unwrap()
-        .replace(r#""call_id":"t""#, &format!(r#""call_id":"{id}""#));
+    let call =
+        String::from_utf8(log(0).0).unwrap().replace(r#""call_id":"t""#, &format!(r#""call_id":"{id}""#));
     assert!(kinds(call.as_bytes()).contains(&EventProblemKind::Malformed("its call_id is too long".into())));
     let many = b"\n".repeat(10_000);
     let summary = read(&many);
     assert_eq!(summary.problems.len(), ReadLimits::default().max_problems);
     assert!(summary.more_problems > 9_000);
-    let limits = ReadLimits {
-        max_lines: 2,
-        ..ReadLimits::default()
-    };
+    let limits = ReadLimits { max_lines: 2, ..ReadLimits::default() };
     let summary = read_events(&log(3).0[..], limits, Some(RUN), |_| {});
-    assert!(
-        summary
-            .problems
-            .iter()
-            .any(|problem| problem.kind == EventProblemKind::TooManyLines)
-    );
+    assert!(summary.problems.iter().any(|problem| problem.kind == EventProblemKind::TooManyLines));
 }
 
 /// Serde would take a list for a structure and a field twice in a map.
@@ -150,19 +115,9 @@ fn hostile_lines_are_problems_and_no_panics() {
 fn a_line_in_another_form_is_named() {
     let twice = ("message", "backend", "claimed", r#"{"text":"a","text":"b"}"#);
     assert_eq!(kinds(&forged(&[START, twice, FINISH])), [EventProblemKind::Form]);
-    let spaced = (
-        "message",
-        "backend",
-        "claimed",
-        r#"{"text": 1.7976931348623157e308}"#,
-    );
+    let spaced = ("message", "backend", "claimed", r#"{"text": 1.7976931348623157e308}"#);
     assert_eq!(kinds(&forged(&[START, spaced, FINISH])), [EventProblemKind::Form]);
-    let exact = (
-        "message",
-        "backend",
-        "claimed",
-        r#"{"cost":0.12345678901234568,"t":-5e-324}"#,
-    );
+    let exact = ("message", "backend", "claimed", r#"{"cost":0.12345678901234568,"t":-5e-324}"#);
     assert_eq!(kinds(&forged(&[START, exact, FINISH])), []);
 }
 
@@ -197,10 +152,7 @@ fn tamper() -> impl Strategy<Value = Tamper> {
 }
 
 fn apply(bytes: &[u8], tamper: &Tamper) -> Vec<u8> {
-    let mut lines: Vec<Vec<u8>> = bytes
-        .split_inclusive(|byte| *byte == b'\n')
-        .map(<[u8]>::to_vec)
-        .collect();
+    let mut lines: Vec<Vec<u8>> = bytes.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
     match tamper {
         Tamper::Flip(at, bits) => {
             let mut changed = bytes.to_vec();

@@ -11,8 +11,7 @@ pub fn now_micros() -> i64 {
 }
 
 fn micros_of(time: SystemTime) -> i64 {
-    time.duration_since(UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// `2026-06-01T12:00:00.000001Z`. Times that no calendar here can hold read as the latest one that it can.
@@ -105,10 +104,7 @@ mod tests {
     #[test]
     fn formats_and_reads_back() {
         assert_eq!(format_micros(0), "1970-01-01T00:00:00.000000Z");
-        assert_eq!(
-            format_micros(1_780_315_200_000_001),
-            "2026-06-01T12:00:00.000001Z"
-        );
+        assert_eq!(format_micros(1_780_315_200_000_001), "2026-06-01T12:00:00.000001Z");
         for micros in [0, 1, 999_999, 1_780_315_200_123_456] {
             assert_eq!(parse_micros(&format_micros(micros)), Some(micros));
         }

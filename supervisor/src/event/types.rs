@@ -22,13 +22,7 @@ pub enum Source {
 
 impl Source {
     /// Every source.
-    pub const ALL: [Self; 5] = [
-        Self::Supervisor,
-        Self::Backend,
-        Self::Test,
-        Self::Reviewer,
-        Self::Operator,
-    ];
+    pub const ALL: [Self; 5] = [Self::Supervisor, Self::Backend, Self::Test, Self::Reviewer, Self::Operator];
 
     /// The name in a line.
     #[must_use]
@@ -217,10 +211,7 @@ impl EventType {
     /// The type with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|event_type| event_type.as_str() == name)
+        Self::ALL.iter().copied().find(|event_type| event_type.as_str() == name)
     }
 
     /// Whether this source may emit this type on its own. (Ends with `status: interrupted` are the supervisor's

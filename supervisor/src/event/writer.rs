@@ -28,10 +28,7 @@ pub struct EventLimits {
 
 impl Default for EventLimits {
     fn default() -> Self {
-        Self {
-            max_events: 200_000,
-            max_bytes: 256 << 20,
-        }
+        Self { max_events: 200_000, max_bytes: 256 << 20 }
     }
 }
 
@@ -223,18 +220,9 @@ impl<W: Write> EventWriter<W> {
     /// An event that its source may not say, that is out of place or too long is refused and the log is as before.
     /// After a write error every further call fails: the caller raises `artifact_write_failed`.
     pub fn emit(&mut self, event: NewEvent) -> Result<Emitted, EventError> {
-        let NewEvent {
-            event_type,
-            source,
-            call_id,
-            native,
-            data,
-        } = event;
+        let NewEvent { event_type, source, call_id, native, data } = event;
         if !event_type.allows(source) {
-            return Err(EventError::NotAllowed {
-                event_type,
-                source_name: source,
-            });
+            return Err(EventError::NotAllowed { event_type, source_name: source });
         }
         if self.finished || (event_type == EventType::RunStarted) != (self.seq == 0) {
             return Err(EventError::OutOfPlace { event_type });
@@ -374,10 +362,7 @@ impl<W: Write> EventWriter<W> {
             self.batch.truncate(start);
             return match written {
                 Err(error) => Err(EventError::Io(error.into())),
-                Ok(()) => Err(EventError::TooLong {
-                    event_type,
-                    bytes: length,
-                }),
+                Ok(()) => Err(EventError::TooLong { event_type, bytes: length }),
             };
         }
         hex::encode_into(&Sha256::digest(&self.batch[start..]), &mut self.prev);
@@ -395,19 +380,12 @@ impl<W: Write> EventWriter<W> {
 
 /// A long identifier becomes its digest, so that two stay two.
 fn short_id(id: String) -> String {
-    if id.len() <= MAX_ID {
-        id
-    } else {
-        format!("sha256:{}", hex::encode(&Sha256::digest(id.as_bytes())))
-    }
+    if id.len() <= MAX_ID { id } else { format!("sha256:{}", hex::encode(&Sha256::digest(id.as_bytes()))) }
 }
 
 fn short_native(mut native: Native) -> Native {
     cut(&mut native.stream, MAX_ID);
-    for text in [&mut native.kind, &mut native.id, &mut native.ts]
-        .into_iter()
-        .flatten()
-    {
+    for text in [&mut native.kind, &mut native.id, &mut native.ts].into_iter().flatten() {
         cut(text, MAX_ID);
     }
     native

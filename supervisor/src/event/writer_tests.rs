@@ -36,9 +36,7 @@ fn lines(bytes: &[u8]) -> Vec<Value> {
 #[test]
 fn a_line_is_what_the_specification_says() {
     let mut writer = writer(EventLimits::default());
-    writer
-        .emit(supervisor(EventType::RunStarted).with("nonce", "ab"))
-        .unwrap();
+    writer.emit(supervisor(EventType::RunStarted).with("nonce", "ab")).unwrap();
     let native = Native {
         stream: "stdout".into(),
         line: 3,
@@ -47,14 +45,7 @@ fn a_line_is_what_the_specification_says() {
         id: None,
         ts: None,
     };
-    writer
-        .emit(
-            backend(EventType::ToolStarted)
-                .call("c1")
-                .at(native)
-                .with("name", "bash"),
-        )
-        .unwrap();
+    writer.emit(backend(EventType::ToolStarted).call("c1").at(native).with("name", "bash")).unwrap();
     let (bytes, _) = writer.finish().unwrap();
     let text = String::from_utf8(bytes).unwrap();
     let (first, second) = text.split_once('\n').unwrap();
@@ -79,12 +70,7 @@ fn a_backend_cannot_say_what_only_the_supervisor_says() {
     let mut writer = writer(EventLimits::default());
     writer.emit(supervisor(EventType::RunStarted)).unwrap();
     let error = writer.emit(backend(EventType::BackendExited)).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("backend.exited cannot come from backend"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("backend.exited cannot come from backend"), "{error}");
     assert!(
         writer.emit(supervisor(EventType::ToolCompleted)).is_err(),
         "nor the supervisor what a backend says"
@@ -121,10 +107,7 @@ fn unmatched_starts_are_closed_innermost_first_and_satisfy_nothing() {
     assert_eq!(lines[5]["type"], "tool.completed");
     assert_eq!(lines[5]["call_id"], "b");
     assert_eq!(lines[5]["source"], "supervisor");
-    assert_eq!(
-        lines[5]["data"],
-        json!({"status": "interrupted", "of": "backend", "started_seq": 3})
-    );
+    assert_eq!(lines[5]["data"], json!({"status": "interrupted", "of": "backend", "started_seq": 3}));
     assert_eq!(lines[6]["type"], "turn.failed");
     assert_eq!(lines[7]["type"], "run.finished");
     let summary = read_events(&bytes[..], ReadLimits::default(), Some(RUN), |_| {});
@@ -133,35 +116,17 @@ fn unmatched_starts_are_closed_innermost_first_and_satisfy_nothing() {
 
 #[test]
 fn a_full_log_counts_the_backend_and_keeps_the_supervisor() {
-    let mut writer = writer(EventLimits {
-        max_events: 2,
-        max_bytes: u64::MAX,
-    });
+    let mut writer = writer(EventLimits { max_events: 2, max_bytes: u64::MAX });
     writer.emit(supervisor(EventType::RunStarted)).unwrap();
-    assert_eq!(
-        writer.emit(backend(EventType::Message)).unwrap(),
-        Emitted::Written(1)
-    );
-    assert_eq!(
-        writer.emit(backend(EventType::Message)).unwrap(),
-        Emitted::Dropped
-    );
-    assert_eq!(
-        writer.emit(supervisor(EventType::BackendStarted)).unwrap(),
-        Emitted::Written(2)
-    );
+    assert_eq!(writer.emit(backend(EventType::Message)).unwrap(), Emitted::Written(1));
+    assert_eq!(writer.emit(backend(EventType::Message)).unwrap(), Emitted::Dropped);
+    assert_eq!(writer.emit(supervisor(EventType::BackendStarted)).unwrap(), Emitted::Written(2));
     assert_eq!(writer.index().count(EventType::Message, Source::Backend), 1);
     assert_eq!(writer.index().dropped(), 1);
 
-    let mut writer = super::tests::writer(EventLimits {
-        max_events: 100,
-        max_bytes: 10,
-    });
+    let mut writer = super::tests::writer(EventLimits { max_events: 100, max_bytes: 10 });
     writer.emit(supervisor(EventType::RunStarted)).unwrap();
-    assert_eq!(
-        writer.emit(backend(EventType::Message)).unwrap(),
-        Emitted::Dropped
-    );
+    assert_eq!(writer.emit(backend(EventType::Message)).unwrap(), Emitted::Dropped);
 }
 
 #[test]
@@ -169,9 +134,7 @@ fn long_identifiers_stay_distinct_and_short() {
     let mut writer = writer(EventLimits::default());
     writer.emit(supervisor(EventType::RunStarted)).unwrap();
     let (a, b) = ("a".repeat(300), format!("{}b", "a".repeat(299)));
-    writer
-        .emit(backend(EventType::ToolStarted).call(a.clone()))
-        .unwrap();
+    writer.emit(backend(EventType::ToolStarted).call(a.clone())).unwrap();
     writer.emit(backend(EventType::ToolCompleted).call(b)).unwrap();
     let (bytes, _) = writer.finish().unwrap();
     let lines = lines(&bytes);
@@ -183,9 +146,7 @@ fn long_identifiers_stay_distinct_and_short() {
 fn an_interrupted_end_of_the_backends_own_satisfies_nothing() {
     let mut writer = writer(EventLimits::default());
     writer.emit(supervisor(EventType::RunStarted)).unwrap();
-    writer
-        .emit(backend(EventType::TurnCompleted).with("status", "interrupted"))
-        .unwrap();
+    writer.emit(backend(EventType::TurnCompleted).with("status", "interrupted")).unwrap();
     assert_eq!(writer.index().count(EventType::TurnCompleted, Source::Backend), 0);
 }
 
@@ -205,10 +166,7 @@ fn a_write_error_sticks() {
     let mut writer = EventWriter::new(Full, RUN, EventLimits::default());
     writer.emit(supervisor(EventType::RunStarted)).unwrap();
     let error = writer.flush().unwrap_err();
-    assert!(
-        error.to_string().contains("event log cannot be written"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("event log cannot be written"), "{error}");
     assert!(writer.emit(backend(EventType::Message)).is_err());
     assert!(writer.finish().is_err());
 }

@@ -67,21 +67,11 @@ impl ArtifactError {
     }
 
     pub(super) fn io(artifact: &str, step: Step, error: &io::Error) -> Self {
-        Self {
-            artifact: artifact.to_owned(),
-            step,
-            errno: error.raw_os_error(),
-            why: error.to_string(),
-        }
+        Self { artifact: artifact.to_owned(), step, errno: error.raw_os_error(), why: error.to_string() }
     }
 
     pub(super) fn plain(artifact: &str, step: Step, why: &str) -> Self {
-        Self {
-            artifact: artifact.to_owned(),
-            step,
-            errno: None,
-            why: why.to_owned(),
-        }
+        Self { artifact: artifact.to_owned(), step, errno: None, why: why.to_owned() }
     }
 }
 
@@ -98,14 +88,7 @@ pub struct Artifact {
 
 impl Artifact {
     pub(super) fn new(name: &str, file: Arc<File>, shared: Arc<Shared>) -> Self {
-        Self {
-            name: name.to_owned(),
-            file,
-            shared,
-            hash: Sha256::new(),
-            size: 0,
-            buffer: Vec::new(),
-        }
+        Self { name: name.to_owned(), file, shared, hash: Sha256::new(), size: 0, buffer: Vec::new() }
     }
 
     /// Its name.
@@ -122,8 +105,7 @@ impl Artifact {
 
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         (&*self.file).write_all(bytes).inspect_err(|error| {
-            self.shared
-                .fail(ArtifactError::io(&self.name, Step::Write, error));
+            self.shared.fail(ArtifactError::io(&self.name, Step::Write, error));
         })?;
         self.hash.update(bytes);
         Ok(())
@@ -152,8 +134,7 @@ impl Artifact {
         }
         drained.map_err(|error| ArtifactError::io(&self.name, Step::Write, &error))?;
         let sha256 = hex::encode(&self.hash.finalize());
-        self.shared
-            .finish(ResourceDescriptor::new(&self.name, sha256, self.size))
+        self.shared.finish(ResourceDescriptor::new(&self.name, sha256, self.size))
     }
 }
 

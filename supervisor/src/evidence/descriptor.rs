@@ -34,11 +34,7 @@ impl ResourceDescriptor {
     /// A descriptor from its parts.
     #[must_use]
     pub fn new(name: &str, sha256: String, size: u64) -> Self {
-        Self {
-            name: name.to_owned(),
-            digest: Digest { sha256 },
-            annotations: Annotations { size },
-        }
+        Self { name: name.to_owned(), digest: Digest { sha256 }, annotations: Annotations { size } }
     }
 }
 
@@ -49,9 +45,7 @@ pub fn is_plain_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 100
         && !name.starts_with(['.', '-'])
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 
 #[cfg(test)]
@@ -60,9 +54,7 @@ mod tests {
 
     #[test]
     fn names_that_lead_elsewhere_are_none() {
-        for name in [
-            "", ".", "..", "../x", "a/b", ".hidden", "-x", "a b", "a\n", "é", "a\0", "x\\y",
-        ] {
+        for name in ["", ".", "..", "../x", "a/b", ".hidden", "-x", "a b", "a\n", "é", "a\0", "x\\y"] {
             assert!(!is_plain_name(name), "{name:?}");
         }
         assert!(is_plain_name("backend.stdout.log"));

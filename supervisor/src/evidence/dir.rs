@@ -84,10 +84,7 @@ impl Shared {
 
     pub(super) fn fail(&self, error: ArtifactError) {
         let mut entries = self.entries();
-        let entry = entries.entry(error.artifact.clone()).or_insert(Entry {
-            file: None,
-            state: State::Open,
-        });
+        let entry = entries.entry(error.artifact.clone()).or_insert(Entry { file: None, state: State::Open });
         if !matches!(entry.state, State::Failed(_)) {
             entry.state = State::Failed(error);
         }
@@ -104,22 +101,14 @@ impl Shared {
         let mut entries = self.entries();
         let name = artifact.name.clone();
         match entries.get_mut(&name) {
-            Some(Entry {
-                state: state @ State::Open,
-                ..
-            }) => {
+            Some(Entry { state: state @ State::Open, .. }) => {
                 *state = State::Finished(artifact.clone());
                 Ok(artifact)
             }
-            Some(Entry {
-                state: State::Failed(error),
-                ..
-            }) => Err(error.clone()),
-            Some(_) | None => Err(ArtifactError::plain(
-                &name,
-                Step::Write,
-                "it was finished twice or never begun",
-            )),
+            Some(Entry { state: State::Failed(error), .. }) => Err(error.clone()),
+            Some(_) | None => {
+                Err(ArtifactError::plain(&name, Step::Write, "it was finished twice or never begun"))
+            }
         }
     }
 }
@@ -174,27 +163,17 @@ impl EvidenceDir {
         let owner = file.metadata().map_err(io("look at it"))?.uid();
         let own = rustix::process::geteuid().as_raw();
         if owner != own {
-            return Err(EvidenceDirError::Foreign {
-                path: path.to_owned(),
-                owner,
-                own,
-            });
+            return Err(EvidenceDirError::Foreign { path: path.to_owned(), owner, own });
         }
         rustix::fs::fchmod(&file, Mode::RWXU).map_err(system("make it private"))?;
         // Listed through the descriptor, after nobody else may write into it any more.
         for entry in rustix::fs::Dir::read_from(&file).map_err(system("list it"))? {
             let entry = entry.map_err(system("list it"))?;
             if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                return Err(EvidenceDirError::NotEmpty {
-                    path: path.to_owned(),
-                });
+                return Err(EvidenceDirError::NotEmpty { path: path.to_owned() });
             }
         }
-        Ok(Self {
-            fd: file.into(),
-            path: path.to_owned(),
-            shared: Arc::new(Shared::default()),
-        })
+        Ok(Self { fd: file.into(), path: path.to_owned(), shared: Arc::new(Shared::default()) })
     }
 
     /// Where it is, as it was named: for people. Files are reached by [`EvidenceDir::fd`].
@@ -247,11 +226,7 @@ impl EvidenceDir {
     /// # Errors
     /// The file has another size, or cannot be looked at.
     pub fn adopt(&self, name: &str, sha256: &str, size: u64) -> Result<ResourceDescriptor, ArtifactError> {
-        let file = self
-            .shared
-            .entries()
-            .get(name)
-            .and_then(|entry| entry.file.clone());
+        let file = self.shared.entries().get(name).and_then(|entry| entry.file.clone());
         let failure = match file.as_deref().map(File::metadata) {
             None => Some(ArtifactError::plain(name, Step::Stat, "it was never begun")),
             Some(Err(error)) => Some(ArtifactError::io(name, Step::Stat, &error)),
@@ -268,8 +243,7 @@ impl EvidenceDir {
             self.shared.fail(error.clone());
             return Err(error);
         }
-        self.shared
-            .finish(ResourceDescriptor::new(name, sha256.to_owned(), size))
+        self.shared.finish(ResourceDescriptor::new(name, sha256.to_owned(), size))
     }
 
     /// Remembers that an artifact could not be written, for writers that see the error themselves.
@@ -302,14 +276,11 @@ impl EvidenceDir {
         let fact = |entry: &Entry| match &entry.state {
             State::Open => ArtifactFact::Open,
             State::Finished(_) => ArtifactFact::Written,
-            State::Failed(error) => ArtifactFact::Failed {
-                why: format!("{}: {}", error.step.as_str(), error.why),
-            },
+            State::Failed(error) => {
+                ArtifactFact::Failed { why: format!("{}: {}", error.step.as_str(), error.why) }
+            }
         };
-        entries
-            .iter()
-            .map(|(name, entry)| (name.clone(), fact(entry)))
-            .collect()
+        entries.iter().map(|(name, entry)| (name.clone(), fact(entry))).collect()
     }
 
     /// Opens a finished artifact again for reading.
@@ -328,10 +299,7 @@ impl EvidenceDir {
     pub fn sync(&self) -> bool {
         let files: Vec<(String, Arc<File>)> = {
             let entries = self.shared.entries();
-            entries
-                .iter()
-                .filter_map(|(name, entry)| Some((name.clone(), entry.file.clone()?)))
-                .collect()
+            entries.iter().filter_map(|(name, entry)| Some((name.clone(), entry.file.clone()?))).collect()
         };
         let failures = sync_all(&files);
         let mut sound = failures.is_empty();
@@ -356,10 +324,8 @@ impl EvidenceDir {
         statement: Option<&[u8]>,
     ) -> Result<Published, ArtifactError> {
         if report.len() > MAX_REPORT {
-            let why = format!(
-                "it has {} bytes, more than the {MAX_REPORT} that are read again",
-                report.len()
-            );
+            let why =
+                format!("it has {} bytes, more than the {MAX_REPORT} that are read again", report.len());
             return Err(ArtifactError::plain(REPORT, Step::Write, &why));
         }
         let sha256 = hex::encode(&Sha256::digest(report));
@@ -374,10 +340,7 @@ impl EvidenceDir {
                 let _ = rustix::fs::unlinkat(&self.fd, name.as_str(), AtFlags::empty());
             }
         }
-        result.map(|()| Published {
-            sha256,
-            size: report.len() as u64,
-        })
+        result.map(|()| Published { sha256, size: report.len() as u64 })
     }
 
     fn put_in_place(
@@ -388,9 +351,7 @@ impl EvidenceDir {
         for (name, bytes) in parts {
             let file = Arc::new(self.exclusive(name)?);
             made.push(((*name).to_owned(), Arc::clone(&file)));
-            (&*file)
-                .write_all(bytes)
-                .map_err(|error| ArtifactError::io(name, Step::Write, &error))?;
+            (&*file).write_all(bytes).map_err(|error| ArtifactError::io(name, Step::Write, &error))?;
         }
         if let Some(error) = sync_all(made).into_iter().next() {
             return Err(error);
@@ -406,20 +367,11 @@ impl EvidenceDir {
     fn make(&self, name: &str) -> Result<Arc<File>, ArtifactError> {
         let reserved = UNNAMED.contains(&name) || name == PARTIAL;
         if reserved || !is_plain_name(name) {
-            return Err(ArtifactError::plain(
-                name,
-                Step::Create,
-                "no artifact may have this name",
-            ));
+            return Err(ArtifactError::plain(name, Step::Create, "no artifact may have this name"));
         }
-        let file = self
-            .exclusive(name)
-            .inspect_err(|error| self.shared.fail(error.clone()))?;
+        let file = self.exclusive(name).inspect_err(|error| self.shared.fail(error.clone()))?;
         let file = Arc::new(file);
-        let entry = Entry {
-            file: Some(Arc::clone(&file)),
-            state: State::Open,
-        };
+        let entry = Entry { file: Some(Arc::clone(&file)), state: State::Open };
         self.shared.entries().insert(name.to_owned(), entry);
         Ok(file)
     }
@@ -448,9 +400,7 @@ fn sync_all(files: &[(String, Arc<File>)]) -> Vec<ArtifactError> {
         }
     }
     let failure = |(name, file): &(String, Arc<File>)| {
-        rustix::fs::fsync(file)
-            .err()
-            .map(|errno| ArtifactError::system(name, Step::Sync, errno))
+        rustix::fs::fsync(file).err().map(|errno| ArtifactError::system(name, Step::Sync, errno))
     };
     files.iter().filter_map(failure).collect()
 }

@@ -22,13 +22,8 @@ fn a_full_or_foreign_place_is_refused_with_a_reason() {
     let top = tempfile::tempdir().unwrap();
     std::fs::write(top.path().join("x"), b"").unwrap();
     let error = EvidenceDir::create(top.path()).unwrap_err().to_string();
-    assert!(
-        error.contains("is not empty") && error.contains("--evidence DIR"),
-        "{error}"
-    );
-    let error = EvidenceDir::create(&top.path().join("x"))
-        .unwrap_err()
-        .to_string();
+    assert!(error.contains("is not empty") && error.contains("--evidence DIR"), "{error}");
+    let error = EvidenceDir::create(&top.path().join("x")).unwrap_err().to_string();
     assert!(error.contains("cannot open it as a directory"), "{error}");
     let empty = tempfile::tempdir().unwrap();
     let link = top.path().join("link");
@@ -37,10 +32,7 @@ fn a_full_or_foreign_place_is_refused_with_a_reason() {
     let open = tempfile::tempdir().unwrap();
     std::fs::set_permissions(open.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
     EvidenceDir::create(open.path()).unwrap();
-    assert_eq!(
-        std::fs::metadata(open.path()).unwrap().permissions().mode() & 0o777,
-        0o700
-    );
+    assert_eq!(std::fs::metadata(open.path()).unwrap().permissions().mode() & 0o777, 0o700);
 }
 
 #[test]
@@ -63,33 +55,15 @@ fn digests_are_those_of_the_file() {
 #[test]
 fn names_are_plain_and_taken_once() {
     let (_top, dir) = new();
-    for name in [
-        "../x",
-        "report.json",
-        "report.json.sha256",
-        "report.json.partial",
-        ".x",
-        "a/b",
-    ] {
+    for name in ["../x", "report.json", "report.json.sha256", "report.json.partial", ".x", "a/b"] {
         let error = dir.create_artifact(name).unwrap_err();
-        assert!(
-            error.to_string().contains("no artifact may have this name"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("no artifact may have this name"), "{error}");
     }
     dir.write_whole("patch.diff", b"x").unwrap();
     let error = dir.create_artifact("patch.diff").unwrap_err();
     assert_eq!((error.step, error.errno), (Step::Create, Some(17)));
-    assert!(
-        error
-            .to_string()
-            .starts_with("artifact patch.diff: cannot create: "),
-        "{error}"
-    );
-    assert!(
-        matches!(dir.facts()["patch.diff"], ArtifactFact::Failed { .. }),
-        "a doubt about it stays"
-    );
+    assert!(error.to_string().starts_with("artifact patch.diff: cannot create: "), "{error}");
+    assert!(matches!(dir.facts()["patch.diff"], ArtifactFact::Failed { .. }), "a doubt about it stays");
 }
 
 #[test]
@@ -110,24 +84,13 @@ fn an_unfinished_artifact_is_open_and_a_raw_log_is_held_to_its_size() {
     let (_top, dir) = new();
     drop(dir.create_artifact("trace.jsonl").unwrap());
     assert_eq!(dir.facts()["trace.jsonl"], ArtifactFact::Open);
-    dir.create_raw("backend.stdout.log")
-        .unwrap()
-        .write_all(b"hello")
-        .unwrap();
+    dir.create_raw("backend.stdout.log").unwrap().write_all(b"hello").unwrap();
     let digest = hex::encode(&Sha256::digest(b"hello"));
     assert!(dir.adopt("backend.nothing.log", &digest, 5).is_err());
     dir.adopt("backend.stdout.log", &digest, 5).unwrap();
-    dir.create_raw("backend.stderr.log")
-        .unwrap()
-        .write_all(b"hello")
-        .unwrap();
+    dir.create_raw("backend.stderr.log").unwrap().write_all(b"hello").unwrap();
     let error = dir.adopt("backend.stderr.log", &digest, 4).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("its writer counted 4 bytes, the file has 5"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("its writer counted 4 bytes, the file has 5"), "{error}");
     assert_eq!(dir.manifest().len(), 1);
 }
 
@@ -135,20 +98,11 @@ fn an_unfinished_artifact_is_open_and_a_raw_log_is_held_to_its_size() {
 fn a_write_error_names_the_artifact_and_the_number() {
     let (_top, dir) = new();
     let file = Arc::new(File::open("/dev/null").unwrap());
-    dir.shared.entries().insert(
-        "x.log".into(),
-        Entry {
-            file: Some(Arc::clone(&file)),
-            state: State::Open,
-        },
-    );
+    dir.shared.entries().insert("x.log".into(), Entry { file: Some(Arc::clone(&file)), state: State::Open });
     let mut artifact = Artifact::new("x.log", file, Arc::clone(&dir.shared));
     artifact.write_all(b"x").unwrap();
     let error = artifact.finish().unwrap_err();
-    assert_eq!(
-        (error.artifact.as_str(), error.step, error.errno),
-        ("x.log", Step::Write, Some(9))
-    );
+    assert_eq!((error.artifact.as_str(), error.step, error.errno), ("x.log", Step::Write, Some(9)));
     assert!(error.to_string().contains("--evidence DIR"), "{error}");
     assert!(matches!(dir.facts()["x.log"], ArtifactFact::Failed { .. }));
 }
@@ -164,22 +118,11 @@ fn the_report_comes_with_its_digest_and_without_leftovers() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    assert_eq!(
-        names,
-        [
-            "patch.diff",
-            "report.intoto.jsonl",
-            "report.json",
-            "report.json.sha256"
-        ]
-    );
+    assert_eq!(names, ["patch.diff", "report.intoto.jsonl", "report.json", "report.json.sha256"]);
     let line = std::fs::read_to_string(dir.path().join(REPORT_DIGEST)).unwrap();
     assert_eq!(line, format!("{}  report.json\n", published.sha256));
     assert!(dir.publish_report(b"{ }\n", None).is_err(), "once");
-    assert_eq!(
-        std::fs::read_to_string(dir.path().join(REPORT_DIGEST)).unwrap(),
-        line
-    );
+    assert_eq!(std::fs::read_to_string(dir.path().join(REPORT_DIGEST)).unwrap(), line);
     assert!(dir.path().join(REPORT).exists() && !dir.path().join(PARTIAL).exists());
 }
 

@@ -111,9 +111,7 @@ impl FreshnessStart {
 fn monotonic_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    seconds
-        .saturating_mul(1_000_000_000)
-        .saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
+    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 /// The kernel's boot id, where it can be read.
@@ -138,11 +136,7 @@ pub fn new_run_id() -> Result<String, getrandom::Error> {
 fn run_id_at(micros: i64) -> Result<String, getrandom::Error> {
     let mut random = [0_u8; 6];
     getrandom::fill(&mut random)?;
-    let time: String = format_micros(micros)
-        .chars()
-        .take(19)
-        .filter(|c| !matches!(c, '-' | ':'))
-        .collect();
+    let time: String = format_micros(micros).chars().take(19).filter(|c| !matches!(c, '-' | ':')).collect();
     let suffix = random.map(|byte| char::from(BASE32[usize::from(byte & 31)]));
     Ok(format!("r-{time}-{}", suffix.iter().collect::<String>()))
 }
@@ -185,10 +179,7 @@ mod tests {
     fn the_proof_holds_what_the_start_said() {
         let start = FreshnessStart::now(Some("ab12")).unwrap();
         let proof = start.end(None, None, None);
-        assert_eq!(
-            (proof.nonce.as_str(), proof.nonce_source),
-            ("ab12", NonceSource::Caller)
-        );
+        assert_eq!((proof.nonce.as_str(), proof.nonce_source), ("ab12", NonceSource::Caller));
         assert!(proof.wall_start <= proof.wall_end);
         assert_eq!(serde_json::to_value(NonceSource::Own).unwrap(), "self");
         let own = FreshnessStart::now(None).unwrap();

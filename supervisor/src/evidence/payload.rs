@@ -27,11 +27,7 @@ pub fn backend_exited(exit_code: Option<i32>, signal: Option<i32>) -> NewEvent {
 /// `test.completed` of the supervisor's own run; `status` is `completed` on exit 0, else `failed`.
 #[must_use]
 pub fn test_completed(exit_code: Option<i32>, signal: Option<i32>) -> NewEvent {
-    let status = if exit_code == Some(0) {
-        "completed"
-    } else {
-        "failed"
-    };
+    let status = if exit_code == Some(0) { "completed" } else { "failed" };
     ended(EventType::TestCompleted, Source::Test, exit_code, signal).with("status", status)
 }
 
@@ -88,11 +84,7 @@ pub fn blocker_raised(blocker: &Blocker) -> NewEvent {
 /// `run.finished`: the last event.
 #[must_use]
 pub fn run_finished(verdict: &Verdict) -> NewEvent {
-    let codes: Vec<Value> = verdict
-        .blockers
-        .iter()
-        .map(|blocker| blocker.code.as_str().into())
-        .collect();
+    let codes: Vec<Value> = verdict.blockers.iter().map(|blocker| blocker.code.as_str().into()).collect();
     NewEvent::new(EventType::RunFinished, Source::Supervisor)
         .with("status", verdict.status.as_str())
         .with("blockers", codes)

@@ -31,9 +31,7 @@ pub struct Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Secret")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("Secret").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -48,9 +46,7 @@ pub struct SecretScanner {
 
 impl fmt::Debug for SecretScanner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SecretScanner")
-            .field("names", &self.names)
-            .finish_non_exhaustive()
+        f.debug_struct("SecretScanner").field("names", &self.names).finish_non_exhaustive()
     }
 }
 
@@ -60,13 +56,8 @@ impl SecretScanner {
     /// # Errors
     /// They are too many or too long to search for: the caller treats that as a failed search.
     pub fn new(secrets: &[Secret]) -> io::Result<Self> {
-        let mut scanner = Self {
-            names: Vec::new(),
-            owners: Vec::new(),
-            longest: 0,
-            patterns: None,
-            too_short: Vec::new(),
-        };
+        let mut scanner =
+            Self { names: Vec::new(), owners: Vec::new(), longest: 0, patterns: None, too_short: Vec::new() };
         let mut patterns: Vec<Vec<u8>> = Vec::new();
         for secret in secrets {
             // A trailing line feed is part of many values read from files and of few that are printed.
@@ -84,9 +75,7 @@ impl SecretScanner {
             }
         }
         if !patterns.is_empty() {
-            let built = AhoCorasick::builder()
-                .match_kind(MatchKind::Standard)
-                .build(&patterns);
+            let built = AhoCorasick::builder().match_kind(MatchKind::Standard).build(&patterns);
             // The builder's error could quote nothing of a pattern, but it need not be trusted with that.
             let built =
                 built.map_err(|_| io::Error::other("the secrets are too many or too long to search for"))?;
@@ -110,11 +99,7 @@ impl SecretScanner {
     /// A search through one stream.
     #[must_use]
     pub fn stream(&self) -> SecretStream<'_> {
-        SecretStream {
-            scanner: self,
-            window: Vec::new(),
-            found: BTreeSet::new(),
-        }
+        SecretStream { scanner: self, window: Vec::new(), found: BTreeSet::new() }
     }
 
     /// Reads to the end and names the secrets that were found.
@@ -148,14 +133,10 @@ impl SecretScanner {
             return Ok(findings);
         }
         for name in names {
-            let file = dir
-                .open(name)
-                .map_err(|error| io::Error::other(error.to_string()))?;
+            let file = dir.open(name).map_err(|error| io::Error::other(error.to_string()))?;
             let found = self.scan(file)?;
-            findings.extend(found.into_iter().map(|secret| SecretFinding {
-                artifact: name.to_owned(),
-                secret,
-            }));
+            findings
+                .extend(found.into_iter().map(|secret| SecretFinding { artifact: name.to_owned(), secret }));
         }
         Ok(findings)
     }
@@ -170,9 +151,7 @@ pub struct SecretStream<'a> {
 
 impl fmt::Debug for SecretStream<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SecretStream")
-            .field("found", &self.found)
-            .finish_non_exhaustive()
+        f.debug_struct("SecretStream").field("found", &self.found).finish_non_exhaustive()
     }
 }
 
@@ -196,10 +175,7 @@ impl SecretStream<'_> {
     /// Names of the secrets seen so far.
     #[must_use]
     pub fn found(&self) -> Vec<String> {
-        self.found
-            .iter()
-            .map(|owner| self.scanner.names[*owner].clone())
-            .collect()
+        self.found.iter().map(|owner| self.scanner.names[*owner].clone()).collect()
     }
 }
 
@@ -247,11 +223,7 @@ fn url_encoded(value: &[u8], plus: bool, upper: bool, plain: &[u8]) -> Vec<u8> {
         } else if plus && *byte == b' ' {
             out.push(b'+');
         } else {
-            let text = if upper {
-                format!("%{byte:02X}")
-            } else {
-                format!("%{byte:02x}")
-            };
+            let text = if upper { format!("%{byte:02X}") } else { format!("%{byte:02x}") };
             out.extend_from_slice(text.as_bytes());
         }
     }
@@ -272,26 +244,14 @@ fn json_escaped(text: &str) -> Vec<Vec<u8>> {
                 if c.is_ascii() {
                     c.to_string()
                 } else {
-                    c.encode_utf16(&mut units)
-                        .iter()
-                        .map(|unit| format!("\\u{unit:04x}"))
-                        .collect()
+                    c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect()
                 }
             })
             .collect::<String>()
     };
     let once = quoted(text);
-    let html = once
-        .replace('<', "\\u003c")
-        .replace('>', "\\u003e")
-        .replace('&', "\\u0026");
-    let all = [
-        ascii(&once),
-        once.replace('/', "\\/"),
-        ascii(&once).replace('/', "\\/"),
-        html,
-        once,
-    ];
+    let html = once.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026");
+    let all = [ascii(&once), once.replace('/', "\\/"), ascii(&once).replace('/', "\\/"), html, once];
     let again: Vec<String> = all.iter().map(|form| quoted(form)).collect();
     all.into_iter().chain(again).map(String::into_bytes).collect()
 }
@@ -304,11 +264,7 @@ mod tests {
     const VALUE: &str = "sk-live/Ab+9 \"q\"\\é<&";
 
     fn scanner(value: &[u8]) -> SecretScanner {
-        SecretScanner::new(&[Secret {
-            name: "API_KEY".into(),
-            value: value.to_vec(),
-        }])
-        .unwrap()
+        SecretScanner::new(&[Secret { name: "API_KEY".into(), value: value.to_vec() }]).unwrap()
     }
 
     #[test]
@@ -340,18 +296,12 @@ mod tests {
 
     #[test]
     fn a_value_never_shows() {
-        let secret = Secret {
-            name: "K".into(),
-            value: b"topsecretvalue".to_vec(),
-        };
+        let secret = Secret { name: "K".into(), value: b"topsecretvalue".to_vec() };
         let scanner = SecretScanner::new(std::slice::from_ref(&secret)).unwrap();
         let mut stream = scanner.stream();
         stream.feed(b"topsecretvalu");
         let shown = format!("{secret:?} {scanner:?} {stream:?}");
-        assert!(
-            !shown.contains("topsecret") && !shown.contains("116, 111"),
-            "{shown}"
-        );
+        assert!(!shown.contains("topsecret") && !shown.contains("116, 111"), "{shown}");
     }
 
     #[test]
@@ -367,18 +317,12 @@ mod tests {
         let top = tempfile::tempdir().unwrap();
         let dir = EvidenceDir::create(&top.path().join("e")).unwrap();
         dir.write_whole("patch.diff", b"clean").unwrap();
-        dir.write_whole("backend.stdout.log", b"key=topsecretvalue\n")
-            .unwrap();
+        dir.write_whole("backend.stdout.log", b"key=topsecretvalue\n").unwrap();
         let scanner = scanner(b"topsecretvalue\n");
-        let found = scanner
-            .scan_artifacts(&dir, ["patch.diff", "backend.stdout.log"])
-            .unwrap();
+        let found = scanner.scan_artifacts(&dir, ["patch.diff", "backend.stdout.log"]).unwrap();
         assert_eq!(
             found,
-            [SecretFinding {
-                artifact: "backend.stdout.log".into(),
-                secret: "API_KEY".into()
-            }]
+            [SecretFinding { artifact: "backend.stdout.log".into(), secret: "API_KEY".into() }]
         );
         assert!(scanner.scan_artifacts(&dir, ["absent.log"]).is_err());
     }

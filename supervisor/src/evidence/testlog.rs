@@ -35,10 +35,7 @@ pub struct TestEnd {
 /// The lines before the output.
 #[must_use]
 pub fn header(run_id: &str, command: Option<&str>) -> Vec<u8> {
-    let begin = TestBegin {
-        run_id: run_id.to_owned(),
-        command: command.map(str::to_owned),
-    };
+    let begin = TestBegin { run_id: run_id.to_owned(), command: command.map(str::to_owned) };
     format!("{TITLE}\n{BEGIN}{}\n", json(&begin)).into_bytes()
 }
 
@@ -61,34 +58,23 @@ pub const MAX_FRAME: usize = 64 * 1024;
 /// # Errors
 /// What is wrong with the frame.
 pub fn parse(first: &[u8], last: &[u8], size: u64) -> Result<(TestBegin, TestEnd), String> {
-    let rest = first
-        .strip_prefix(TITLE.as_bytes())
-        .and_then(|rest| rest.strip_prefix(b"\n"));
+    let rest = first.strip_prefix(TITLE.as_bytes()).and_then(|rest| rest.strip_prefix(b"\n"));
     let rest = rest.ok_or("its first line is not that of a test log")?;
-    let line = rest
-        .strip_prefix(BEGIN.as_bytes())
-        .and_then(|rest| rest.split(|b| *b == b'\n').next());
+    let line = rest.strip_prefix(BEGIN.as_bytes()).and_then(|rest| rest.split(|b| *b == b'\n').next());
     let line = line.ok_or("its second line does not say what was run")?;
     let begin =
         serde_json::from_slice::<TestBegin>(line).map_err(|error| format!("its second line: {error}"))?;
     let head = (TITLE.len() + 1 + BEGIN.len() + line.len() + 1) as u64;
 
     let whole = last.strip_suffix(b"\n").ok_or("its last line is cut")?;
-    let start = whole
-        .iter()
-        .rposition(|byte| *byte == b'\n')
-        .map_or(0, |place| place + 1);
-    let line = whole[start..]
-        .strip_prefix(END.as_bytes())
-        .ok_or("its last line does not say how it ended")?;
+    let start = whole.iter().rposition(|byte| *byte == b'\n').map_or(0, |place| place + 1);
+    let line =
+        whole[start..].strip_prefix(END.as_bytes()).ok_or("its last line does not say how it ended")?;
     let end = serde_json::from_slice::<TestEnd>(line).map_err(|error| format!("its last line: {error}"))?;
     let tail = (END.len() + line.len() + 1) as u64;
     let between = size.checked_sub(head + tail).ok_or("its frame overlaps")?;
     if between != end.output_bytes && between != end.output_bytes.saturating_add(1) {
-        return Err(format!(
-            "it says {} bytes of output and holds {between}",
-            end.output_bytes
-        ));
+        return Err(format!("it says {} bytes of output and holds {between}", end.output_bytes));
     }
     Ok((begin, end))
 }
@@ -98,33 +84,17 @@ mod tests {
     use super::*;
 
     fn end(output: &[u8]) -> TestEnd {
-        TestEnd {
-            output_bytes: output.len() as u64,
-            exit_code: Some(1),
-            signal: None,
-            note: None,
-        }
+        TestEnd { output_bytes: output.len() as u64, exit_code: Some(1), signal: None, note: None }
     }
 
     fn log(output: &[u8]) -> Vec<u8> {
         let newline = output.last().is_some_and(|byte| *byte != b'\n');
-        [
-            header("r-1", Some("make \"x\"\n")),
-            output.to_vec(),
-            trailer(&end(output), newline),
-        ]
-        .concat()
+        [header("r-1", Some("make \"x\"\n")), output.to_vec(), trailer(&end(output), newline)].concat()
     }
 
     #[test]
     fn the_frame_is_read_back_whatever_is_in_between() {
-        let fake = trailer(
-            &TestEnd {
-                exit_code: Some(0),
-                ..end(b"")
-            },
-            true,
-        );
+        let fake = trailer(&TestEnd { exit_code: Some(0), ..end(b"") }, true);
         for output in [&b""[..], b"ok\n", b"no newline", b"\xff\0\n\n", &fake] {
             let log = log(output);
             let (begin, found) = parse(&log, &log, log.len() as u64).unwrap();
@@ -135,13 +105,7 @@ mod tests {
 
     #[test]
     fn a_log_cut_at_a_faked_end_does_not_add_up() {
-        let fake = trailer(
-            &TestEnd {
-                exit_code: Some(0),
-                ..end(b"")
-            },
-            true,
-        );
+        let fake = trailer(&TestEnd { exit_code: Some(0), ..end(b"") }, true);
         let output = [b"running\n", &fake[..]].concat();
         let whole = log(&output);
         let cut = &whole[..whole.len() - trailer(&end(&output), false).len()];
@@ -154,19 +118,12 @@ mod tests {
         for (bytes, why) in [
             (&b""[..], "first line"),
             (b"# proctor test.log v1\nx\n", "second line does not say"),
-            (
-                b"# proctor test.log v1\n# begin: {}\n",
-                "second line: missing field",
-            ),
+            (b"# proctor test.log v1\n# begin: {}\n", "second line: missing field"),
         ] {
             let error = parse(bytes, bytes, bytes.len() as u64).unwrap_err();
             assert!(error.contains(why), "{error}");
         }
         let log = log(b"x");
-        assert!(
-            parse(&log, &log[..log.len() - 1], log.len() as u64)
-                .unwrap_err()
-                .contains("cut")
-        );
+        assert!(parse(&log, &log[..log.len() - 1], log.len() as u64).unwrap_err().contains("cut"));
     }
 }

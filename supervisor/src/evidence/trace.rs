@@ -109,9 +109,7 @@ impl From<bool> for Attribute {
 pub type Attributes = Vec<(String, Attribute)>;
 
 fn attributes(list: &[(String, Attribute)]) -> Value {
-    list.iter()
-        .map(|(key, value)| json!({ "key": key, "value": value.json() }))
-        .collect()
+    list.iter().map(|(key, value)| json!({ "key": key, "value": value.json() })).collect()
 }
 
 /// How much of one kind of thing the trace holds.
@@ -138,16 +136,8 @@ impl Completeness {
 }
 
 /// The kinds that a trace speaks of (SPEC, section 5).
-pub const KINDS: [&str; 8] = [
-    "phases",
-    "programs",
-    "tool_calls",
-    "provider_requests",
-    "denials",
-    "connections",
-    "limits",
-    "usage",
-];
+pub const KINDS: [&str; 8] =
+    ["phases", "programs", "tool_calls", "provider_requests", "denials", "connections", "limits", "usage"];
 
 /// How a span ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,25 +183,15 @@ impl<W: Write> TraceWriter<W> {
     pub fn new(out: W, trace: TraceId, run_id: &str, completeness: &[(&str, Completeness)]) -> Self {
         let mut list: Attributes = vec![
             ("service.name".to_owned(), Attribute::from("proctor")),
-            (
-                "service.version".to_owned(),
-                Attribute::from(env!("CARGO_PKG_VERSION")),
-            ),
+            ("service.version".to_owned(), Attribute::from(env!("CARGO_PKG_VERSION"))),
             ("proctor.run_id".to_owned(), Attribute::from(run_id)),
         ];
         for kind in KINDS {
             let known = completeness.iter().find(|(name, _)| *name == kind);
             let value = known.map_or(Completeness::Absent, |(_, completeness)| *completeness);
-            list.push((
-                format!("proctor.completeness.{kind}"),
-                Attribute::from(value.as_str()),
-            ));
+            list.push((format!("proctor.completeness.{kind}"), Attribute::from(value.as_str())));
         }
-        Self {
-            out,
-            trace,
-            resource: json!({ "attributes": attributes(&list) }),
-        }
+        Self { out, trace, resource: json!({ "attributes": attributes(&list) }) }
     }
 
     /// Appends spans as one line.
@@ -290,14 +270,9 @@ mod tests {
         };
         writer.write(&[span(root, None, SpanStatus::Ok)]).unwrap();
         writer.write(&[]).unwrap();
-        writer
-            .write(&[span(child, Some(root), SpanStatus::Error("x".into()))])
-            .unwrap();
+        writer.write(&[span(child, Some(root), SpanStatus::Error("x".into()))]).unwrap();
         let text = String::from_utf8(writer.into_inner()).unwrap();
-        let lines: Vec<Value> = text
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.len(), 2);
         let first = &lines[0]["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
         assert_eq!(
@@ -317,9 +292,7 @@ mod tests {
         let second = &lines[1]["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
         assert_eq!(second["parentSpanId"], "01".repeat(8));
         assert_eq!(second["status"], json!({"code": 2, "message": "x"}));
-        let resource = lines[0]["resourceSpans"][0]["resource"]["attributes"]
-            .as_array()
-            .unwrap();
+        let resource = lines[0]["resourceSpans"][0]["resource"]["attributes"].as_array().unwrap();
         let value = |key: &str| {
             resource.iter().find(|one| one["key"] == key).unwrap()["value"]["stringValue"]
                 .as_str()

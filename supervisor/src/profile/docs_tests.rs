@@ -65,9 +65,8 @@ fn raw_keys() -> BTreeSet<String> {
         ("sandbox", fields::<raw::RawSandbox>()),
         ("approvals", fields::<raw::RawApprovals>()),
     ];
-    let top = fields::<raw::RawProfile>()
-        .iter()
-        .filter(|name| !tables.iter().any(|(table, _)| table == *name));
+    let top =
+        fields::<raw::RawProfile>().iter().filter(|name| !tables.iter().any(|(table, _)| table == *name));
     let mut names: BTreeSet<String> = top.map(|name| (*name).to_owned()).collect();
     for (table, fields) in tables {
         names.extend(fields.iter().map(|field| format!("{table}.{field}")));
@@ -85,16 +84,9 @@ fn the_table_of_keys_is_what_the_structs_read() {
 #[test]
 fn every_option_is_a_key_or_belongs_to_one_run() {
     let command = Cli::command();
-    let options: BTreeSet<String> = command
-        .get_opts()
-        .filter_map(|arg| arg.get_long())
-        .map(|long| format!("--{long}"))
-        .collect();
-    let of_keys: BTreeSet<String> = KEYS
-        .iter()
-        .filter_map(|key| key.option)
-        .map(str::to_owned)
-        .collect();
+    let options: BTreeSet<String> =
+        command.get_opts().filter_map(|arg| arg.get_long()).map(|long| format!("--{long}")).collect();
+    let of_keys: BTreeSet<String> = KEYS.iter().filter_map(|key| key.option).map(str::to_owned).collect();
     let one_run = ["--config", "--evidence", "--nonce", "--repo", "--stage", "--task"];
     let expected: BTreeSet<String> = of_keys.into_iter().chain(one_run.map(str::to_owned)).collect();
     assert_eq!(options, expected);
@@ -108,19 +100,10 @@ fn help_is_this() {
 
 #[test]
 fn options_of_later_versions_are_not_offered() {
-    for option in [
-        "--sign",
-        "--provider",
-        "--allow-host",
-        "--junit",
-        "--sarif",
-        "--html",
-        "--summary",
-        "--tty",
-    ] {
-        let error = Cli::command()
-            .try_get_matches_from(["run", option, "x", "--", "y"])
-            .unwrap_err();
+    for option in
+        ["--sign", "--provider", "--allow-host", "--junit", "--sarif", "--html", "--summary", "--tty"]
+    {
+        let error = Cli::command().try_get_matches_from(["run", option, "x", "--", "y"]).unwrap_err();
         assert_eq!(error.kind(), clap::error::ErrorKind::UnknownArgument, "{option}");
     }
 }
@@ -144,32 +127,21 @@ fn the_built_in_defaults_are_those_of_the_table() {
 }
 
 fn row(key: &Key) -> String {
-    let option = key
-        .option
-        .map_or_else(|| "–".to_owned(), |option| format!("`{option}`"));
+    let option = key.option.map_or_else(|| "–".to_owned(), |option| format!("`{option}`"));
     let merge = match key.merge {
         Merge::Highest => "highest wins",
         Merge::Adds => "add up",
         Merge::ByName => "add up, highest wins for the same one",
     };
-    format!(
-        "| `{}` | {option} | {} | {} | {merge} | {} |\n",
-        key.name, key.value, key.default, key.about
-    )
+    format!("| `{}` | {option} | {} | {} | {merge} | {} |\n", key.name, key.value, key.default, key.about)
 }
 
 fn generated() -> Vec<(&'static str, String)> {
     let mut keys =
         "| key | option | value | default | layers | |\n| --- | --- | --- | --- | --- | --- |\n".to_owned();
     keys.extend(KEYS.iter().map(row));
-    let list = |globs: &[&str]| {
-        globs
-            .iter()
-            .map(|glob| format!("`{glob}`"))
-            .collect::<Vec<_>>()
-            .join(", ")
-            + "\n"
-    };
+    let list =
+        |globs: &[&str]| globs.iter().map(|glob| format!("`{glob}`")).collect::<Vec<_>>().join(", ") + "\n";
     let mut views = "| view | |\n| --- | --- |\n".to_owned();
     for (name, text) in view::EMBEDDED {
         let raw: view::RawView = toml::from_str(text).unwrap();
@@ -199,17 +171,12 @@ fn the_document_is_up_to_date() {
     if std::env::var_os("PROCTOR_UPDATE_DOCS").is_some() {
         std::fs::write(&path, &text).unwrap();
     }
-    assert_eq!(
-        before, text,
-        "run this test once with PROCTOR_UPDATE_DOCS=1 and commit docs/profiles.md"
-    );
+    assert_eq!(before, text, "run this test once with PROCTOR_UPDATE_DOCS=1 and commit docs/profiles.md");
 }
 
 #[test]
 fn the_example_uses_every_key() {
-    let full: toml::Table = include_str!("../../../fixtures/profiles/valid/full.toml")
-        .parse()
-        .unwrap();
+    let full: toml::Table = include_str!("../../../fixtures/profiles/valid/full.toml").parse().unwrap();
     // Two that only the configuration has, and one that excludes another.
     let left_out = ["profile", "enable_engines", "approvals.file"];
     for key in KEYS.iter().filter(|key| !left_out.contains(&key.name)) {

@@ -141,20 +141,13 @@ pub fn find(name: &str, place: Place, env: &HostEnv) -> Result<EngineProfile, Pr
     let Some((_, text)) = EMBEDDED.iter().find(|(known, _)| *known == name) else {
         return Err(unknown(name).at(place));
     };
-    let source = SourceText {
-        name: format!("built-in engine {name}"),
-        text: (*text).to_owned(),
-    };
+    let source = SourceText { name: format!("built-in engine {name}"), text: (*text).to_owned() };
     parse(name, &source, env)
 }
 
 /// Says why a name is no engine; `None` where it is one.
 pub fn check_name(name: &str) -> Result<(), Bad> {
-    if EMBEDDED.iter().any(|(known, _)| *known == name) {
-        Ok(())
-    } else {
-        Err(unknown(name))
-    }
+    if EMBEDDED.iter().any(|(known, _)| *known == name) { Ok(()) } else { Err(unknown(name)) }
 }
 
 fn unknown(name: &str) -> Bad {
@@ -163,21 +156,16 @@ fn unknown(name: &str) -> Bad {
     if NOT_YET.contains(&name) {
         return Bad::new(format!("the engine `{name}` is not in this version")).remedy(listed);
     }
-    Bad::new(format!("there is no engine `{}`", name.escape_debug()))
-        .near(name, known)
-        .remedy(listed)
+    Bad::new(format!("there is no engine `{}`", name.escape_debug())).near(name, known).remedy(listed)
 }
 
 /// Checks an engine's text.
 pub fn parse(name: &str, source: &SourceText, env: &HostEnv) -> Result<EngineProfile, ProfileError> {
     let raw: RawEngine = source.parse()?;
     if raw.name.get_ref() != name {
-        return Err(Bad::new(format!(
-            "the name `{}` is not the file's name `{name}`",
-            raw.name.get_ref()
-        ))
-        .remedy("make them equal")
-        .at(source.place(raw.name.span().start)));
+        return Err(Bad::new(format!("the name `{}` is not the file's name `{name}`", raw.name.get_ref()))
+            .remedy("make them equal")
+            .at(source.place(raw.name.span().start)));
     }
     if raw.arguments.max.is_some_and(|max| max < raw.arguments.min) {
         return Err(Bad::new("`arguments.max` is less than `arguments.min`")
@@ -196,11 +184,7 @@ pub fn parse(name: &str, source: &SourceText, env: &HostEnv) -> Result<EnginePro
                     .remedy("write it as in the events file, for example `backend.exited`"),
             );
         }
-        let new = RequiredEvent {
-            phase: required.phase,
-            kind: event.clone(),
-            source: required.source,
-        };
+        let new = RequiredEvent { phase: required.phase, kind: event.clone(), source: required.source };
         if required_events.contains(&new) {
             return fail(Bad::new(format!("`{event}` is required twice")).remedy("name it once"));
         }
@@ -226,13 +210,9 @@ fn tree_paths(list: &Texts, source: &SourceText) -> Result<Vec<String>, ProfileE
         let text = entry.get_ref();
         let plain = !text.is_empty()
             && !text.contains('\0')
-            && Path::new(text)
-                .components()
-                .all(|part| matches!(part, Component::Normal(_)));
+            && Path::new(text).components().all(|part| matches!(part, Component::Normal(_)));
         // `.git` is the work tree's own: an engine that could claim it would hide what it did there.
-        let git = Path::new(text)
-            .components()
-            .any(|part| part.as_os_str().eq_ignore_ascii_case(".git"));
+        let git = Path::new(text).components().any(|part| part.as_os_str().eq_ignore_ascii_case(".git"));
         if !plain || git {
             return Err(Bad::new(format!(
                 "`{}` is not a plain path inside the work tree",
@@ -251,10 +231,7 @@ mod tests {
     use super::*;
 
     fn env() -> HostEnv {
-        HostEnv {
-            vars: BTreeMap::new(),
-            system_dir: "/nonexistent".into(),
-        }
+        HostEnv { vars: BTreeMap::new(), system_dir: "/nonexistent".into() }
     }
 
     fn find_engine(name: &str) -> Result<EngineProfile, ProfileError> {
@@ -266,14 +243,7 @@ mod tests {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../profiles/engines");
         let mut files: Vec<String> = std::fs::read_dir(dir)
             .unwrap()
-            .map(|entry| {
-                entry
-                    .unwrap()
-                    .file_name()
-                    .into_string()
-                    .unwrap()
-                    .replace(".toml", "")
-            })
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap().replace(".toml", ""))
             .collect();
         files.sort();
         assert_eq!(files, EMBEDDED.iter().map(|(name, _)| *name).collect::<Vec<_>>());
@@ -293,18 +263,11 @@ mod tests {
                 .map(|e| (e.kind, e.source))
                 .collect()
         };
-        let observed = [
-            ("backend.started", EventSource::Supervisor),
-            ("backend.exited", EventSource::Supervisor),
-        ];
-        let claimed = [
-            ("turn.started", EventSource::Backend),
-            ("turn.completed", EventSource::Backend),
-        ];
+        let observed =
+            [("backend.started", EventSource::Supervisor), ("backend.exited", EventSource::Supervisor)];
+        let claimed = [("turn.started", EventSource::Backend), ("turn.completed", EventSource::Backend)];
         let owned = |list: &[(&str, EventSource)]| -> Vec<(String, EventSource)> {
-            list.iter()
-                .map(|(kind, source)| ((*kind).to_owned(), *source))
-                .collect()
+            list.iter().map(|(kind, source)| ((*kind).to_owned(), *source)).collect()
         };
         assert_eq!(names("command"), owned(&observed));
         assert_eq!(names("fake"), owned(&[observed, claimed].concat()));

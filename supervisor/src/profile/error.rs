@@ -76,11 +76,7 @@ pub struct Bad {
 impl Bad {
     /// Only what is wrong.
     pub fn new(what: impl Into<String>) -> Self {
-        Self {
-            what: what.into(),
-            nearest: None,
-            remedy: None,
-        }
+        Self { what: what.into(), nearest: None, remedy: None }
     }
 
     /// With what to do.
@@ -99,12 +95,7 @@ impl Bad {
 
     /// At a place.
     pub fn at(self, place: Place) -> ProfileError {
-        ProfileError {
-            place,
-            what: self.what,
-            nearest: self.nearest,
-            remedy: self.remedy,
-        }
+        ProfileError { place, what: self.what, nearest: self.nearest, remedy: self.remedy }
     }
 }
 
@@ -144,11 +135,7 @@ mod tests {
 
     #[test]
     fn the_text_says_where_what_and_what_to_do() {
-        let place = Place::File {
-            file: "ci.toml".into(),
-            line: 3,
-            column: 7,
-        };
+        let place = Place::File { file: "ci.toml".into(), line: 3, column: 7 };
         let error = Bad::new("unknown key `memroy`")
             .near("memroy", ["memory"])
             .remedy("see docs/profiles.md for every key")
@@ -157,14 +144,8 @@ mod tests {
             error.to_string(),
             "ci.toml:3:7: unknown key `memroy`\n  did you mean `memory`?\n  see docs/profiles.md for every key"
         );
-        assert_eq!(
-            Bad::new("x").at(Place::Option("--net".into())).to_string(),
-            "--net: x"
-        );
-        assert_eq!(
-            Bad::new("x").at(Place::CommandLine).to_string(),
-            "command line: x"
-        );
+        assert_eq!(Bad::new("x").at(Place::Option("--net".into())).to_string(), "--net: x");
+        assert_eq!(Bad::new("x").at(Place::CommandLine).to_string(), "command line: x");
         assert_eq!(Bad::new("x").at(Place::WholeFile("a".into())).to_string(), "a: x");
     }
 }

@@ -15,12 +15,7 @@ use super::{
 };
 
 pub(super) fn enabled_engines(r: &mut Resolver<'_>) -> Result<Vec<String>, ProfileError> {
-    r.list(
-        "enable_engines",
-        true,
-        |raw| &raw.enable_engines,
-        engine::check_name,
-    )
+    r.list("enable_engines", true, |raw| &raw.enable_engines, engine::check_name)
 }
 
 pub(super) fn load_views(r: &mut Resolver<'_>, tree: &WorkTree) -> Result<Vec<View>, ProfileError> {
@@ -45,11 +40,8 @@ pub(super) fn mutation_mode(text: &str) -> Result<MutationMode, Bad> {
         return Err(Bad::new("the mutation mode `apply` is not in this version")
             .remedy("use `patch`, and apply patch.diff yourself once you have read it"));
     }
-    let modes = [
-        ("none", MutationMode::None),
-        ("discard", MutationMode::Discard),
-        ("patch", MutationMode::Patch),
-    ];
+    let modes =
+        [("none", MutationMode::None), ("discard", MutationMode::Discard), ("patch", MutationMode::Patch)];
     values::word("mutation mode", text, &modes)
 }
 
@@ -73,18 +65,11 @@ pub(super) fn with_built_in<'a>(
     lift_key: &str,
     get: impl Fn(&'a RawProfile) -> (&'a Texts, &'a Texts) + Copy,
 ) -> Result<Vec<String>, ProfileError> {
-    let lifted = r.list(
-        lift_key,
-        true,
-        |raw| get(raw).1,
-        |text| protect::lifted(built_in, text).map(drop),
-    )?;
+    let lifted =
+        r.list(lift_key, true, |raw| get(raw).1, |text| protect::lifted(built_in, text).map(drop))?;
     let mut out = Vec::new();
     for entry in built_in {
-        if lifted
-            .iter()
-            .any(|text| protect::lifted(built_in, text).is_ok_and(|lifted| lifted == *entry))
-        {
+        if lifted.iter().any(|text| protect::lifted(built_in, text).is_ok_and(|lifted| lifted == *entry)) {
             continue;
         }
         r.note(key, entry, "default");
@@ -162,11 +147,7 @@ pub(super) fn test_choice(r: &mut Resolver<'_>) -> Result<TestChoice, ProfileErr
 }
 
 pub(super) fn review_choice(r: &mut Resolver<'_>) -> Result<Option<ReviewChoice>, ProfileError> {
-    let command = r.optional(
-        "review.command",
-        |raw| raw.review.command.as_ref(),
-        values::shell_command,
-    )?;
+    let command = r.optional("review.command", |raw| raw.review.command.as_ref(), values::shell_command)?;
     let (by_exit, by_place) = r.required(
         "review.by",
         |raw| raw.review.by.as_ref(),
@@ -174,16 +155,9 @@ pub(super) fn review_choice(r: &mut Resolver<'_>) -> Result<Option<ReviewChoice>
     )?;
     let Some((command, _)) = command else {
         let remedy = "leave it out, or give `--review CMD`";
-        sandbox::refuse_idle(
-            r.layers,
-            Which::Review,
-            "there is no reviewer in this run",
-            remedy,
-        )?;
+        sandbox::refuse_idle(r.layers, Which::Review, "there is no reviewer in this run", remedy)?;
         if matches!(by_place, Place::Option(_)) {
-            return Err(Bad::new("there is no reviewer in this run")
-                .remedy(remedy)
-                .at(by_place));
+            return Err(Bad::new("there is no reviewer in this run").remedy(remedy).at(by_place));
         }
         return Ok(None);
     };
@@ -193,29 +167,13 @@ pub(super) fn review_choice(r: &mut Resolver<'_>) -> Result<Option<ReviewChoice>
 pub(super) fn timeouts(r: &mut Resolver<'_>) -> Result<Timeouts, ProfileError> {
     let some = values::positive_duration;
     Ok(Timeouts {
-        wall: r
-            .required("timeouts.wall", |raw| raw.timeouts.wall.as_ref(), some)?
-            .0,
-        idle: r
-            .required("timeouts.idle", |raw| raw.timeouts.idle.as_ref(), some)?
-            .0,
+        wall: r.required("timeouts.wall", |raw| raw.timeouts.wall.as_ref(), some)?.0,
+        idle: r.required("timeouts.idle", |raw| raw.timeouts.idle.as_ref(), some)?.0,
         // No grace at all is a choice: the backend is killed at once.
-        grace: r
-            .required(
-                "timeouts.grace",
-                |raw| raw.timeouts.grace.as_ref(),
-                values::duration,
-            )?
-            .0,
-        test: r
-            .required("timeouts.test", |raw| raw.timeouts.test.as_ref(), some)?
-            .0,
-        review: r
-            .required("timeouts.review", |raw| raw.timeouts.review.as_ref(), some)?
-            .0,
-        approval: r
-            .required("timeouts.approval", |raw| raw.timeouts.approval.as_ref(), some)?
-            .0,
+        grace: r.required("timeouts.grace", |raw| raw.timeouts.grace.as_ref(), values::duration)?.0,
+        test: r.required("timeouts.test", |raw| raw.timeouts.test.as_ref(), some)?.0,
+        review: r.required("timeouts.review", |raw| raw.timeouts.review.as_ref(), some)?.0,
+        approval: r.required("timeouts.approval", |raw| raw.timeouts.approval.as_ref(), some)?.0,
     })
 }
 
@@ -228,10 +186,7 @@ pub(super) fn limits(r: &mut Resolver<'_>) -> Result<Limits, ProfileError> {
                 return Err(no_default("limits.memory"));
             }
             r.note("limits.memory", &half.to_string(), "default (half of the host's)");
-            Limit {
-                value: half,
-                explicit: false,
-            }
+            Limit { value: half, explicit: false }
         }
     };
     fn needed<T>(key: &str, limit: Option<Limit<T>>) -> Result<Limit<T>, ProfileError> {
@@ -241,16 +196,8 @@ pub(super) fn limits(r: &mut Resolver<'_>) -> Result<Limits, ProfileError> {
     let cpus = r.limit("limits.cpus", |raw| raw.limits.cpus.as_ref(), values::cpus)?;
     let disk = r.limit("limits.disk", |raw| raw.limits.disk.as_ref(), values::size)?;
     let max_log = r.limit("limits.max_log", |raw| raw.limits.max_log.as_ref(), values::size)?;
-    let max_files = r.limit(
-        "limits.max_files",
-        |raw| raw.limits.max_files.as_ref(),
-        values::count,
-    )?;
-    let max_patch = r.limit(
-        "limits.max_patch",
-        |raw| raw.limits.max_patch.as_ref(),
-        values::size,
-    )?;
+    let max_files = r.limit("limits.max_files", |raw| raw.limits.max_files.as_ref(), values::count)?;
+    let max_patch = r.limit("limits.max_patch", |raw| raw.limits.max_patch.as_ref(), values::size)?;
     Ok(Limits {
         memory,
         pids: needed("limits.pids", pids)?,
@@ -263,11 +210,8 @@ pub(super) fn limits(r: &mut Resolver<'_>) -> Result<Limits, ProfileError> {
 }
 
 pub(super) fn approvals(r: &mut Resolver<'_>, tree: &WorkTree) -> Result<Approvals, ProfileError> {
-    let said = r
-        .layers
-        .iter()
-        .rev()
-        .find(|l| l.raw.approvals.mode.is_some() || l.raw.approvals.file.is_some());
+    let said =
+        r.layers.iter().rev().find(|l| l.raw.approvals.mode.is_some() || l.raw.approvals.file.is_some());
     let Some(layer) = said else {
         return Err(no_default("approvals.mode"));
     };
@@ -280,21 +224,13 @@ pub(super) fn approvals(r: &mut Resolver<'_>, tree: &WorkTree) -> Result<Approva
         (Some(mode), None) => {
             let ask = values::word("way to answer", mode.get_ref(), &[("ask", true), ("deny", false)])
                 .map_err(|bad| bad.at(layer.place("approvals.mode", mode)))?;
-            (
-                if ask { Approvals::Ask } else { Approvals::Deny },
-                "approvals.mode",
-                mode.get_ref(),
-            )
+            (if ask { Approvals::Ask } else { Approvals::Deny }, "approvals.mode", mode.get_ref())
         }
         (None, Some(file)) => {
             let path = Path::new(file.get_ref());
             let place = || layer.place("approvals.file", file);
             check_answer_log(path, layer, tree).map_err(|bad| bad.at(place()))?;
-            (
-                Approvals::File(path.to_path_buf()),
-                "approvals.file",
-                file.get_ref(),
-            )
+            (Approvals::File(path.to_path_buf()), "approvals.file", file.get_ref())
         }
         (None, None) => return Err(no_default("approvals.mode")),
     };
@@ -312,10 +248,7 @@ fn check_answer_log(path: &Path, layer: &Layer, tree: &WorkTree) -> Result<(), B
     }
     // The log may not exist yet; where it does, links count too.
     let real = std::fs::canonicalize(path).ok();
-    tree.refuse(path, real.as_deref()).map_err(|bad| Bad {
-        what: format!("`{shown}` {}", bad.what),
-        ..bad
-    })
+    tree.refuse(path, real.as_deref()).map_err(|bad| Bad { what: format!("`{shown}` {}", bad.what), ..bad })
 }
 
 /// A network's name; `proxy` is known, and not in this version.
@@ -324,11 +257,7 @@ pub(super) fn network(text: &str) -> Result<Network, Bad> {
         return Err(Bad::new("the network `proxy` is not in this version")
             .remedy("use `none`, or `host`, which is reported as a weakness"));
     }
-    values::word(
-        "network",
-        text,
-        &[("none", Network::None), ("host", Network::Host)],
-    )
+    values::word("network", text, &[("none", Network::None), ("host", Network::Host)])
 }
 
 /// Variables by name.

@@ -9,37 +9,22 @@ use super::source::{SourceText, WorkTree};
 use super::{Context, HostEnv, HostFacts, ProfileError, Request, engine, resolve, view};
 
 fn fixtures(kind: &str) -> Vec<(String, PathBuf)> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../fixtures/profiles")
-        .join(kind);
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/profiles").join(kind);
     let mut files: Vec<_> = std::fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), path))
         .collect();
     files.sort();
-    assert!(
-        files.iter().all(|(name, _)| name.ends_with(".toml")),
-        "only TOML files belong here"
-    );
+    assert!(files.iter().all(|(name, _)| name.ends_with(".toml")), "only TOML files belong here");
     files
 }
 
 /// Reads a fixture the way its kind is read in a run. Messages name the file alone, not its directory.
 fn check(name: &str, path: &Path) -> Result<(), ProfileError> {
-    let source = SourceText {
-        name: name.to_owned(),
-        text: std::fs::read_to_string(path).unwrap(),
-    };
-    let vars = [
-        ("HOME".into(), "/home/u".into()),
-        ("TOKEN".into(), "s3cret".into()),
-    ]
-    .into();
-    let env = HostEnv {
-        vars,
-        system_dir: "/nonexistent".into(),
-    };
+    let source = SourceText { name: name.to_owned(), text: std::fs::read_to_string(path).unwrap() };
+    let vars = [("HOME".into(), "/home/u".into()), ("TOKEN".into(), "s3cret".into())].into();
+    let env = HostEnv { vars, system_dir: "/nonexistent".into() };
     let dir = tempfile::tempdir().unwrap();
     let tree = WorkTree::around(dir.path()).unwrap();
     let kind = match name.split_once('-') {
@@ -51,11 +36,7 @@ fn check(name: &str, path: &Path) -> Result<(), ProfileError> {
     let layers = [Layer::defaults()?, Layer::file(kind, source)?];
     let facts = HostFacts { memory: 8 << 30 };
     let cx = Context::new(&env, &facts);
-    let request = Request {
-        command: vec!["true".into()],
-        repo: dir.path().into(),
-        ..Request::default()
-    };
+    let request = Request { command: vec!["true".into()], repo: dir.path().into(), ..Request::default() };
     resolve::resolve_layers(&request, &layers, "p", &cx, &tree).map(drop)
 }
 
@@ -92,10 +73,8 @@ fn every_invalid_fixture_has_a_snapshot_and_every_snapshot_a_fixture() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .filter_map(|name| name.strip_suffix(".snap").map(str::to_owned))
         .collect();
-    let want: BTreeSet<String> = fixtures("invalid")
-        .into_iter()
-        .map(|(name, _)| name.trim_end_matches(".toml").to_owned())
-        .collect();
+    let want: BTreeSet<String> =
+        fixtures("invalid").into_iter().map(|(name, _)| name.trim_end_matches(".toml").to_owned()).collect();
     assert!(want.len() >= 30, "fixtures are missing");
     assert_eq!(have, want);
 }

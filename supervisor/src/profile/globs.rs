@@ -32,15 +32,7 @@ mod tests {
 
     #[test]
     fn good_and_bad_globs() {
-        for good in [
-            "**",
-            "src/**",
-            "/src/*.rs",
-            ".env*",
-            "a/",
-            "[ab].txt",
-            "caf\u{e9}",
-        ] {
+        for good in ["**", "src/**", "/src/*.rs", ".env*", "a/", "[ab].txt", "caf\u{e9}"] {
             assert_eq!(check(good), Ok(()), "{good}");
         }
         for bad in ["", "/", "!x", "a/../b", "./a", "a[", "{a", "a\nb", "a\\"] {

@@ -26,18 +26,12 @@ pub struct HostFacts {
 impl HostEnv {
     /// This process's own environment.
     pub fn of_this_process() -> Self {
-        Self {
-            vars: std::env::vars_os().collect(),
-            system_dir: PathBuf::from("/etc/proctor"),
-        }
+        Self { vars: std::env::vars_os().collect(), system_dir: PathBuf::from("/etc/proctor") }
     }
 
     /// A variable that is set and not empty.
     pub fn get(&self, name: &str) -> Option<&OsStr> {
-        self.vars
-            .get(OsStr::new(name))
-            .map(OsString::as_os_str)
-            .filter(|value| !value.is_empty())
+        self.vars.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
     }
 
     /// `$HOME`, where it is absolute.
@@ -59,14 +53,10 @@ impl HostEnv {
         let mut rest = text;
         while let Some(open) = rest.find(['{', '}']) {
             out.push_str(&rest[..open]);
-            let inner = rest[open..]
-                .strip_prefix('{')
-                .and_then(|after| after.split_once('}'));
+            let inner = rest[open..].strip_prefix('{').and_then(|after| after.split_once('}'));
             let Some((name, after)) = inner else {
-                return Err(
-                    Bad::new(format!("`{text}` has a brace that belongs to no placeholder"))
-                        .remedy("placeholders are {home}, {cargo_home} and {rustup_home}"),
-                );
+                return Err(Bad::new(format!("`{text}` has a brace that belongs to no placeholder"))
+                    .remedy("placeholders are {home}, {cargo_home} and {rustup_home}"));
             };
             out.push_str(&self.placeholder(name)?);
             rest = after;
@@ -79,14 +69,8 @@ impl HostEnv {
         let below_home = |dir: &str| self.home().map(|home| home.join(dir));
         let (path, variable) = match name {
             "home" => (self.home(), "HOME"),
-            "cargo_home" => (
-                self.absolute("CARGO_HOME").or_else(|| below_home(".cargo")),
-                "CARGO_HOME",
-            ),
-            "rustup_home" => (
-                self.absolute("RUSTUP_HOME").or_else(|| below_home(".rustup")),
-                "RUSTUP_HOME",
-            ),
+            "cargo_home" => (self.absolute("CARGO_HOME").or_else(|| below_home(".cargo")), "CARGO_HOME"),
+            "rustup_home" => (self.absolute("RUSTUP_HOME").or_else(|| below_home(".rustup")), "RUSTUP_HOME"),
             _ => {
                 return Err(Bad::new(format!("unknown placeholder `{{{name}}}`"))
                     .near(name, ["home", "cargo_home", "rustup_home"])
@@ -94,10 +78,8 @@ impl HostEnv {
             }
         };
         let path = path.ok_or_else(|| {
-            Bad::new(format!(
-                "`{{{name}}}` cannot be resolved: {variable} is not set to an absolute path"
-            ))
-            .remedy("set HOME to your home directory")
+            Bad::new(format!("`{{{name}}}` cannot be resolved: {variable} is not set to an absolute path"))
+                .remedy("set HOME to your home directory")
         })?;
         path.into_os_string().into_string().map_err(|_| {
             Bad::new(format!("`{{{name}}}` cannot be used: {variable} is not UTF-8"))
@@ -106,10 +88,7 @@ impl HostEnv {
     }
 
     fn absolute(&self, name: &str) -> Option<PathBuf> {
-        self.get(name)
-            .map(Path::new)
-            .filter(|path| path.is_absolute())
-            .map(Path::to_path_buf)
+        self.get(name).map(Path::new).filter(|path| path.is_absolute()).map(Path::to_path_buf)
     }
 }
 
@@ -120,25 +99,17 @@ impl HostFacts {
             .ok_or_else(|| std::io::Error::other("/proc/meminfo has no MemTotal line"))?;
         // In a container these files are the container's; on a host's root cgroup the first does not exist and
         // the second holds a number beyond any memory. An unreadable one leaves the machine's own figure.
-        let capped = [
-            "/sys/fs/cgroup/memory.max",
-            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        ]
-        .iter()
-        .filter_map(|path| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok())
-        .fold(total, u64::min);
+        let capped = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
+            .iter()
+            .filter_map(|path| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok())
+            .fold(total, u64::min);
         Ok(Self { memory: capped })
     }
 }
 
 fn mem_total(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.trim()
-        .strip_suffix("kB")?
-        .trim()
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(1024)
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 #[cfg(test)]
@@ -146,29 +117,16 @@ mod tests {
     use super::*;
 
     fn env(vars: &[(&str, &str)]) -> HostEnv {
-        let vars = vars
-            .iter()
-            .map(|(k, v)| (OsString::from(k), OsString::from(v)))
-            .collect();
-        HostEnv {
-            vars,
-            system_dir: PathBuf::from("/nonexistent"),
-        }
+        let vars = vars.iter().map(|(k, v)| (OsString::from(k), OsString::from(v))).collect();
+        HostEnv { vars, system_dir: PathBuf::from("/nonexistent") }
     }
 
     #[test]
     fn placeholders_come_from_the_environment_given() {
         let plain = env(&[("HOME", "/home/u")]);
-        assert_eq!(
-            plain.expand("{cargo_home}/bin:{home}").as_deref(),
-            Ok("/home/u/.cargo/bin:/home/u")
-        );
+        assert_eq!(plain.expand("{cargo_home}/bin:{home}").as_deref(), Ok("/home/u/.cargo/bin:/home/u"));
         assert_eq!(plain.expand("/usr").as_deref(), Ok("/usr"));
-        let moved = env(&[
-            ("HOME", "/home/u"),
-            ("CARGO_HOME", "/opt/cargo"),
-            ("RUSTUP_HOME", "relative"),
-        ]);
+        let moved = env(&[("HOME", "/home/u"), ("CARGO_HOME", "/opt/cargo"), ("RUSTUP_HOME", "relative")]);
         assert_eq!(moved.expand("{cargo_home}").as_deref(), Ok("/opt/cargo"));
         assert_eq!(moved.expand("{rustup_home}").as_deref(), Ok("/home/u/.rustup"));
     }
@@ -183,18 +141,12 @@ mod tests {
             assert!(plain.expand(bad).is_err(), "{bad}");
         }
         let error = env(&[("HOME", "relative")]).expand("{home}").unwrap_err();
-        assert_eq!(
-            error.what,
-            "`{home}` cannot be resolved: HOME is not set to an absolute path"
-        );
+        assert_eq!(error.what, "`{home}` cannot be resolved: HOME is not set to an absolute path");
     }
 
     #[test]
     fn the_configuration_directory_follows_xdg() {
-        assert_eq!(
-            env(&[("HOME", "/h")]).config_dir(),
-            Some(PathBuf::from("/h/.config/proctor"))
-        );
+        assert_eq!(env(&[("HOME", "/h")]).config_dir(), Some(PathBuf::from("/h/.config/proctor")));
         assert_eq!(
             env(&[("HOME", "/h"), ("XDG_CONFIG_HOME", "/c")]).config_dir(),
             Some(PathBuf::from("/c/proctor"))

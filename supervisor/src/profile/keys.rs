@@ -39,14 +39,7 @@ const fn key(
     merge: Merge,
     about: &'static str,
 ) -> Key {
-    Key {
-        name,
-        option,
-        value,
-        default,
-        merge,
-        about,
-    }
+    Key { name, option, value, default, merge, about }
 }
 
 /// All keys, in the order of the document.
@@ -114,9 +107,7 @@ pub const KEYS: &[Key] = &[
 
 /// The option of the command line that sets a key.
 pub fn option_of(name: &str) -> Option<&'static str> {
-    KEYS.iter()
-        .find(|key| key.name == name)
-        .and_then(|key| key.option)
+    KEYS.iter().find(|key| key.name == name).and_then(|key| key.option)
 }
 
 /// Full names of the keys whose last part this is.

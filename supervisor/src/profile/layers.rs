@@ -45,21 +45,13 @@ impl Layer {
     pub fn defaults() -> Result<Self, ProfileError> {
         Self::file(
             LayerKind::Default,
-            SourceText {
-                name: "built-in defaults".into(),
-                text: DEFAULT_TOML.into(),
-            },
+            SourceText { name: "built-in defaults".into(), text: DEFAULT_TOML.into() },
         )
     }
 
     /// The command line.
     pub fn command_line(raw: RawProfile) -> Self {
-        Self {
-            kind: LayerKind::CommandLine,
-            label: "command line".into(),
-            raw,
-            source: None,
-        }
+        Self { kind: LayerKind::CommandLine, label: "command line".into(), raw, source: None }
     }
 
     /// A file's text, parsed.
@@ -71,12 +63,7 @@ impl Layer {
             LayerKind::Profile => format!("profile {}", source.name),
             LayerKind::CommandLine => "command line".to_owned(),
         };
-        let layer = Self {
-            kind,
-            label,
-            raw,
-            source: Some(source),
-        };
+        let layer = Self { kind, label, raw, source: Some(source) };
         if kind != LayerKind::Config {
             layer.refuse_config_only()?;
         }
@@ -102,11 +89,9 @@ impl Layer {
 
     fn refuse_config_only(&self) -> Result<(), ProfileError> {
         let fail = |key: &str, place| {
-            Err(Bad::new(format!(
-                "`{key}` belongs in the operator's configuration, not in a profile"
-            ))
-            .remedy("move it to config.toml, or give it on the command line")
-            .at(place))
+            Err(Bad::new(format!("`{key}` belongs in the operator's configuration, not in a profile"))
+                .remedy("move it to config.toml, or give it on the command line")
+                .at(place))
         };
         if let Some(value) = &self.raw.profile {
             return fail("profile", self.place("profile", value));
@@ -166,10 +151,7 @@ pub fn load(
         layers.push(layer);
     }
     layers.push(Layer::command_line(command_line));
-    Ok(Layers {
-        layers,
-        profile: wanted,
-    })
+    Ok(Layers { layers, profile: wanted })
 }
 
 fn wanted_profile(named: Option<&str>, layers: &[Layer]) -> (String, Place) {
@@ -177,11 +159,7 @@ fn wanted_profile(named: Option<&str>, layers: &[Layer]) -> (String, Place) {
         return (named.to_owned(), Place::Option("--profile".into()));
     }
     let said = layers.iter().rev().find_map(|layer| {
-        layer
-            .raw
-            .profile
-            .as_ref()
-            .map(|value| (value.get_ref().clone(), layer.place("profile", value)))
+        layer.raw.profile.as_ref().map(|value| (value.get_ref().clone(), layer.place("profile", value)))
     });
     said.unwrap_or_else(|| ("default".to_owned(), Place::CommandLine))
 }
@@ -212,13 +190,7 @@ fn find_profile(
         Some(source) => Ok(Some(Layer::file(LayerKind::Profile, source)?)),
         None if name == "default" => Ok(None),
         None => Err(Bad::new(format!("there is no profile `{name}`"))
-            .near(
-                &name,
-                names_in("profiles", env)
-                    .iter()
-                    .map(String::as_str)
-                    .chain(["default"]),
-            )
+            .near(&name, names_in("profiles", env).iter().map(String::as_str).chain(["default"]))
             .remedy(format!("looked in {}", searched("profiles", env)))
             .at(place)),
     }
@@ -226,11 +198,7 @@ fn find_profile(
 
 /// The directories in which named files of a kind are looked for, first match wins: operator's, then machine's.
 fn dirs(kind: &str, env: &HostEnv) -> Vec<PathBuf> {
-    env.config_dir()
-        .into_iter()
-        .chain([env.system_dir.clone()])
-        .map(|dir| dir.join(kind))
-        .collect()
+    env.config_dir().into_iter().chain([env.system_dir.clone()]).map(|dir| dir.join(kind)).collect()
 }
 
 /// A named file (`profiles/NAME.toml`, `sandbox/NAME.toml`) of the operator or the machine.
@@ -250,20 +218,11 @@ pub fn find_named(
 
 /// Names of the files of a kind, for messages only: what cannot be listed is left out.
 pub fn names_in(kind: &str, env: &HostEnv) -> Vec<String> {
-    let entries = dirs(kind, env)
-        .into_iter()
-        .filter_map(|dir| std::fs::read_dir(dir).ok())
-        .flatten();
+    let entries = dirs(kind, env).into_iter().filter_map(|dir| std::fs::read_dir(dir).ok()).flatten();
     let mut names: Vec<String> = entries
         .take(1000)
         .filter_map(|entry| {
-            entry
-                .ok()?
-                .file_name()
-                .into_string()
-                .ok()?
-                .strip_suffix(".toml")
-                .map(str::to_owned)
+            entry.ok()?.file_name().into_string().ok()?.strip_suffix(".toml").map(str::to_owned)
         })
         .collect();
     names.sort();
@@ -273,9 +232,5 @@ pub fn names_in(kind: &str, env: &HostEnv) -> Vec<String> {
 
 /// The searched directories, for messages.
 pub fn searched(kind: &str, env: &HostEnv) -> String {
-    dirs(kind, env)
-        .iter()
-        .map(|dir| dir.display().to_string())
-        .collect::<Vec<_>>()
-        .join(" and ")
+    dirs(kind, env).iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(" and ")
 }

@@ -45,9 +45,7 @@ pub const CREDENTIAL_PATHS: &[&str] = &[
 
 /// True where the path is a known credential file.
 pub fn is_credential(path: &Path) -> bool {
-    let named = path
-        .file_name()
-        .is_some_and(|name| CREDENTIAL_FILES.iter().any(|known| name == *known));
+    let named = path.file_name().is_some_and(|name| CREDENTIAL_FILES.iter().any(|known| name == *known));
     named || CREDENTIAL_PATHS.iter().any(|known| path.ends_with(known))
 }
 
@@ -76,10 +74,8 @@ pub fn mount_path(text: &str) -> Result<PathBuf, Bad> {
             .remedy("leave it out; nothing of the host's is shown there"));
     }
     if is_credential(&plain) {
-        return Err(
-            Bad::new(format!("`{shown}` is a credential file, which no sandbox shows"))
-                .remedy("give the one value that is needed with `pass_env` or `--pass-env`"),
-        );
+        return Err(Bad::new(format!("`{shown}` is a credential file, which no sandbox shows"))
+            .remedy("give the one value that is needed with `pass_env` or `--pass-env`"));
     }
     Ok(plain)
 }
@@ -163,27 +159,17 @@ mod tests {
         ] {
             assert!(mount_path(bad).is_err(), "{bad}");
         }
-        for bad in [
-            "/home/u/.netrc",
-            "/home/u/.cargo/credentials.toml",
-            "/x/.npmrc",
-            "/home/u/.docker/config.json",
-        ] {
-            assert!(
-                mount_path(bad).unwrap_err().what.contains("credential file"),
-                "{bad}"
-            );
+        for bad in
+            ["/home/u/.netrc", "/home/u/.cargo/credentials.toml", "/x/.npmrc", "/home/u/.docker/config.json"]
+        {
+            assert!(mount_path(bad).unwrap_err().what.contains("credential file"), "{bad}");
         }
         assert!(mount_path("/home/u/.cargo/registry").is_ok());
     }
 
     #[test]
     fn later_layers_win_and_parents_come_first() {
-        let rule = |path: &str, mode| MountRule {
-            path: path.into(),
-            mode,
-            optional: false,
-        };
+        let rule = |path: &str, mode| MountRule { path: path.into(), mode, optional: false };
         let mut table = MountTable::default();
         table.add(0, rule("/a/b", MountMode::Ro)).unwrap();
         table.add(0, rule("/a", MountMode::Ro)).unwrap();

@@ -15,11 +15,8 @@ use super::{Approvals, CheckSandbox, RunOptions, TestChoice};
 pub fn effective(options: &RunOptions, engine: &EngineProfile) -> Value {
     let limits = &options.limits;
     let times = &options.timeouts;
-    let memory = if limits.memory.explicit {
-        json!(limits.memory.value)
-    } else {
-        json!("half of the host's")
-    };
+    let memory =
+        if limits.memory.explicit { json!(limits.memory.value) } else { json!("half of the host's") };
     json!({
         "schema": "profile/v1",
         "engine": {
@@ -100,10 +97,7 @@ fn sandbox(own: &CheckSandbox) -> Value {
 pub fn digest(policy: &Value) -> String {
     let mut text = String::new();
     canonical(policy, &mut text);
-    Sha256::digest(text.as_bytes())
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Canonical JSON: keys sorted by their bytes, no white space, strings as serde_json escapes them.
@@ -144,14 +138,8 @@ mod tests {
     #[test]
     fn canonical_form_does_not_depend_on_the_order_of_keys() {
         let mut text = String::new();
-        canonical(
-            &json!({"b": [1, "x\n", null], "a": {"d": true, "c": "\u{e9}"}}),
-            &mut text,
-        );
-        assert_eq!(
-            text,
-            "{\"a\":{\"c\":\"\u{e9}\",\"d\":true},\"b\":[1,\"x\\n\",null]}"
-        );
+        canonical(&json!({"b": [1, "x\n", null], "a": {"d": true, "c": "\u{e9}"}}), &mut text);
+        assert_eq!(text, "{\"a\":{\"c\":\"\u{e9}\",\"d\":true},\"b\":[1,\"x\\n\",null]}");
         assert_eq!(
             digest(&json!({})),
             "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",

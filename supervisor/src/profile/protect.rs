@@ -73,17 +73,14 @@ pub const BUILT_IN_HIDE: &[&str] = &[".env*"];
 /// Finds the entry of a built-in list that `text` names: exactly, or without its leading `**/`.
 pub fn lifted(list: &'static [&'static str], text: &str) -> Result<&'static str, Bad> {
     let bare = |glob: &'static str| glob.strip_prefix("**/").unwrap_or(glob);
-    list.iter()
-        .copied()
-        .find(|entry| *entry == text || bare(entry) == text)
-        .ok_or_else(|| {
-            Bad::new(format!(
-                "`{}` is not in the built-in list, so there is nothing to lift",
-                text.escape_debug()
-            ))
-            .near(text, list.iter().copied().map(bare))
-            .remedy("name one entry of the list exactly; `proctor explain` shows it")
-        })
+    list.iter().copied().find(|entry| *entry == text || bare(entry) == text).ok_or_else(|| {
+        Bad::new(format!(
+            "`{}` is not in the built-in list, so there is nothing to lift",
+            text.escape_debug()
+        ))
+        .near(text, list.iter().copied().map(bare))
+        .remedy("name one entry of the list exactly; `proctor explain` shows it")
+    })
 }
 
 #[cfg(test)]
@@ -97,10 +94,7 @@ mod tests {
         assert_eq!(lifted(BUILT_IN_PROTECT, "AGENTS.md"), Ok("AGENTS.md"));
         let error = lifted(BUILT_IN_PROTECT, ".vscode").unwrap_err();
         assert_eq!(error.nearest.as_deref(), Some(".vscode/**"));
-        assert!(
-            lifted(BUILT_IN_PROTECT, "**").is_err(),
-            "nothing lifts the whole list"
-        );
+        assert!(lifted(BUILT_IN_PROTECT, "**").is_err(), "nothing lifts the whole list");
     }
 
     #[test]

@@ -55,11 +55,7 @@ pub struct Context<'a> {
 impl<'a> Context<'a> {
     /// With the default check of globs.
     pub fn new(env: &'a HostEnv, host: &'a HostFacts) -> Self {
-        Self {
-            env,
-            host,
-            check_glob: &globs::check,
-        }
+        Self { env, host, check_glob: &globs::check }
     }
 }
 
@@ -96,11 +92,7 @@ pub fn resolve_layers(
     if let Some(stage) = &request.stage {
         return Err(refuse_stage(stage));
     }
-    let mut r = Resolver {
-        layers,
-        cx,
-        origins: Vec::new(),
-    };
+    let mut r = Resolver { layers, cx, origins: Vec::new() };
     let (engine, place) = r.required(
         "engine",
         |raw| raw.engine.as_ref(),
@@ -126,13 +118,7 @@ pub fn resolve_layers(
     let (min_level, _) = r.required(
         "sandbox.min_level",
         |raw| raw.sandbox.min_level.as_ref(),
-        |text| {
-            values::word(
-                "sandbox level",
-                text,
-                &[("full", Level::Full), ("landlock", Level::Landlock)],
-            )
-        },
+        |text| values::word("sandbox level", text, &[("full", Level::Full), ("landlock", Level::Landlock)]),
     )?;
     let approvals = fields::approvals(&mut r, tree)?;
     let nonce = match &request.nonce {
@@ -149,10 +135,7 @@ pub fn resolve_layers(
         engine: engine.name.clone(),
         command: request.command.clone(),
         stage: None,
-        profile: ProfileId {
-            name: profile.to_owned(),
-            digest: String::new(),
-        },
+        profile: ProfileId { name: profile.to_owned(), digest: String::new() },
         repo: request.repo.clone(),
         task,
         mutation,
@@ -177,12 +160,7 @@ pub fn resolve_layers(
     };
     let policy = policy::effective(&options, &engine);
     options.profile.digest = policy::digest(&policy);
-    Ok(Resolved {
-        options,
-        engine,
-        engine_enabled,
-        policy,
-    })
+    Ok(Resolved { options, engine, engine_enabled, policy })
 }
 
 fn refuse_stage(stage: &str) -> ProfileError {
@@ -218,32 +196,18 @@ pub(super) fn check_arguments(request: &Request, engine: &EngineProfile) -> Resu
     }
     let usage = format!("proctor run --engine {} -- {}", engine.name, takes.usage);
     if given < takes.min {
-        return fail(
-            format!("the engine `{}` needs {} after `--`", engine.name, takes.usage),
-            usage,
-        );
+        return fail(format!("the engine `{}` needs {} after `--`", engine.name, takes.usage), usage);
     }
     if takes.max.is_some_and(|max| given > max) {
-        return fail(
-            format!(
-                "the engine `{}` takes only {} after `--`",
-                engine.name, takes.usage
-            ),
-            usage,
-        );
+        return fail(format!("the engine `{}` takes only {} after `--`", engine.name, takes.usage), usage);
     }
     if request.command.first().is_some_and(|program| program.is_empty()) {
         return fail(format!("the {} after `--` is empty", takes.usage), usage);
     }
-    let wants_task = request
-        .command
-        .iter()
-        .any(|arg| arg.as_bytes().windows(6).any(|part| part == b"{task}"));
+    let wants_task =
+        request.command.iter().any(|arg| arg.as_bytes().windows(6).any(|part| part == b"{task}"));
     if wants_task && request.task.is_none() {
-        return fail(
-            "the command has `{task}` but there is no task".into(),
-            "give one with --task".into(),
-        );
+        return fail("the command has `{task}` but there is no task".into(), "give one with --task".into());
     }
     Ok(())
 }
@@ -259,10 +223,7 @@ fn read_task(text: &str) -> Result<String, Bad> {
                     .remedy("name a file that exists, or give the text without `@`"));
             }
             Err(ReadProblem::Bad(bad)) => {
-                return Err(Bad {
-                    what: format!("the task file `{file}` {}", bad.what),
-                    ..bad
-                });
+                return Err(Bad { what: format!("the task file `{file}` {}", bad.what), ..bad });
             }
         },
     };

@@ -24,24 +24,12 @@ struct World {
 impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        for sub in [
-            "tree/.git",
-            "home/.config/proctor/profiles",
-            "home/.config/proctor/sandbox",
-            "etc",
-        ] {
+        for sub in ["tree/.git", "home/.config/proctor/profiles", "home/.config/proctor/sandbox", "etc"] {
             std::fs::create_dir_all(dir.path().join(sub)).unwrap();
         }
         let home = dir.path().join("home");
-        let vars = [
-            ("HOME".into(), home.into_os_string()),
-            ("TOKEN".into(), "s3cret".into()),
-        ]
-        .into();
-        let env = HostEnv {
-            vars,
-            system_dir: dir.path().join("etc"),
-        };
+        let vars = [("HOME".into(), home.into_os_string()), ("TOKEN".into(), "s3cret".into())].into();
+        let env = HostEnv { vars, system_dir: dir.path().join("etc") };
         Self { dir, env }
     }
 
@@ -82,12 +70,7 @@ impl World {
 }
 
 fn origin<'a>(options: &'a RunOptions, key: &str) -> &'a str {
-    &options
-        .origins
-        .iter()
-        .find(|origin| origin.key == key)
-        .unwrap()
-        .layer
+    &options.origins.iter().find(|origin| origin.key == key).unwrap().layer
 }
 
 #[test]
@@ -112,44 +95,19 @@ fn defaults_are_those_of_the_contract() {
         approval: minutes(10),
     };
     assert_eq!(options.timeouts, times);
-    assert_eq!(
-        options.limits.memory,
-        Limit {
-            value: 4 << 30,
-            explicit: false
-        }
-    );
-    assert_eq!(
-        options.limits.pids,
-        Limit {
-            value: 4096,
-            explicit: false
-        }
-    );
+    assert_eq!(options.limits.memory, Limit { value: 4 << 30, explicit: false });
+    assert_eq!(options.limits.pids, Limit { value: 4096, explicit: false });
     assert_eq!(options.limits.cpus, None);
+    assert_eq!(options.limits.disk, Limit { value: 8 << 30, explicit: false });
     assert_eq!(
-        options.limits.disk,
-        Limit {
-            value: 8 << 30,
-            explicit: false
-        }
-    );
-    assert_eq!(
-        (
-            options.limits.max_log,
-            options.limits.max_files,
-            options.limits.max_patch
-        ),
+        (options.limits.max_log, options.limits.max_files, options.limits.max_patch),
         (64 << 20, 20000, 32 << 20)
     );
     assert_eq!(options.net, Network::None);
     assert_eq!(options.views, ["base"]);
     assert_eq!(options.approvals, Approvals::Deny);
     assert_eq!(options.min_level, Level::Full);
-    assert_eq!(
-        (options.stage, options.nonce, options.evidence),
-        (None, None, None)
-    );
+    assert_eq!((options.stage, options.nonce, options.evidence), (None, None, None));
 }
 
 #[test]
@@ -177,17 +135,9 @@ fn every_option_arrives() {
     assert_eq!(options.changes.protect.last().unwrap(), "LICENSE");
     assert_eq!(options.hide, [".env*", "secrets/**"]);
     assert_eq!(options.test, TestChoice::Command("make check".into()));
-    assert_eq!(
-        options.review,
-        Some(ReviewChoice {
-            command: "./review".into(),
-            by_exit: true
-        })
-    );
+    assert_eq!(options.review, Some(ReviewChoice { command: "./review".into(), by_exit: true }));
     let has = |mounts: &[MountRule], path: &str, mode| {
-        mounts
-            .iter()
-            .any(|m| m.path == Path::new(path) && m.mode == mode && !m.optional)
+        mounts.iter().any(|m| m.path == Path::new(path) && m.mode == mode && !m.optional)
     };
     for (own, [ro, rw, overlay]) in [
         (&options.mounts, ["/opt/g", "/opt/h", "/opt/i"]),
@@ -210,11 +160,7 @@ fn every_option_arrives() {
     assert_eq!(options.env["C"], "");
     assert_eq!(options.env["TOKEN"], "s3cret");
     assert!(!options.env.contains_key("A") && !options.env.contains_key("B"));
-    for passed in [
-        &options.passed,
-        &options.test_sandbox.passed,
-        &options.review_sandbox.passed,
-    ] {
+    for passed in [&options.passed, &options.test_sandbox.passed, &options.review_sandbox.passed] {
         assert_eq!(*passed, ["TOKEN"]);
     }
     assert_eq!(
@@ -224,27 +170,11 @@ fn every_option_arrives() {
     assert_eq!(options.timeouts.wall, Duration::from_secs(3600));
     assert_eq!(options.timeouts.grace, Duration::ZERO);
     assert_eq!(options.timeouts.approval, Duration::from_secs(300));
-    assert_eq!(
-        options.limits.memory,
-        Limit {
-            value: 1 << 30,
-            explicit: true
-        }
-    );
-    assert_eq!(
-        options.limits.pids,
-        Limit {
-            value: 10,
-            explicit: true
-        }
-    );
+    assert_eq!(options.limits.memory, Limit { value: 1 << 30, explicit: true });
+    assert_eq!(options.limits.pids, Limit { value: 10, explicit: true });
     assert_eq!(options.limits.cpus, Some(1.5));
     assert_eq!(
-        (
-            options.limits.max_log,
-            options.limits.max_files,
-            options.limits.max_patch
-        ),
+        (options.limits.max_log, options.limits.max_files, options.limits.max_patch),
         (3 << 20, 4, 5 << 20)
     );
     assert_eq!(options.approvals, Approvals::File(answers));
@@ -259,24 +189,12 @@ fn layers_win_in_their_order_and_tightening_lists_add_up() {
     world.write("etc/config.toml", "hide = [\"etc\"]\n[changes]\ndeny = [\"etc\"]\nallow = [\"etc\"]\n[timeouts]\nwall = \"1m\"\nidle = \"1m\"\ngrace = \"1s\"\ntest = \"1m\"\n");
     world.write("home/.config/proctor/config.toml", "profile = \"ci\"\nhide = [\"home\"]\n[changes]\ndeny = [\"home\"]\nallow = [\"home\"]\n[timeouts]\nidle = \"2m\"\ngrace = \"2s\"\ntest = \"2m\"\n");
     world.write("home/.config/proctor/profiles/ci.toml", "hide = [\"ci\"]\n[changes]\ndeny = [\"ci\"]\nallow = [\"ci\"]\n[timeouts]\ngrace = \"3s\"\ntest = \"3m\"\n");
-    let options = world.good(&[
-        "--deny-change",
-        "line",
-        "--hide",
-        "line",
-        "--test-timeout",
-        "4m",
-        "--",
-        "true",
-    ]);
+    let options =
+        world.good(&["--deny-change", "line", "--hide", "line", "--test-timeout", "4m", "--", "true"]);
     assert_eq!(options.profile.name, "ci");
-    let seconds = [
-        options.timeouts.wall,
-        options.timeouts.idle,
-        options.timeouts.grace,
-        options.timeouts.test,
-    ]
-    .map(|t| t.as_secs());
+    let seconds =
+        [options.timeouts.wall, options.timeouts.idle, options.timeouts.grace, options.timeouts.test]
+            .map(|t| t.as_secs());
     assert_eq!(seconds, [60, 120, 3, 240]);
     assert_eq!(options.changes.deny, ["etc", "home", "ci", "line"]);
     assert_eq!(options.hide, [".env*", "etc", "home", "ci", "line"]);
@@ -290,38 +208,21 @@ fn layers_win_in_their_order_and_tightening_lists_add_up() {
     let only = world.write("only.toml", "[timeouts]\nwall = \"9m\"\n");
     let options = world.good(&["--config", only.to_str().unwrap(), "--", "true"]);
     assert_eq!(options.timeouts.wall, Duration::from_secs(540));
-    assert!(
-        options.changes.deny.is_empty(),
-        "a named configuration stands alone"
-    );
-    assert_eq!(
-        world.good(&["--profile", "default", "--", "true"]).changes.deny,
-        ["etc", "home"]
-    );
+    assert!(options.changes.deny.is_empty(), "a named configuration stands alone");
+    assert_eq!(world.good(&["--profile", "default", "--", "true"]).changes.deny, ["etc", "home"]);
 }
 
 #[test]
 fn a_configured_test_can_be_turned_off_and_on_again() {
     let world = World::new();
     world.write("etc/config.toml", "[test]\ncommand = \"make\"\n");
-    assert_eq!(
-        world.good(&["--", "true"]).test,
-        TestChoice::Command("make".into())
-    );
+    assert_eq!(world.good(&["--", "true"]).test, TestChoice::Command("make".into()));
     assert_eq!(world.good(&["--no-test", "--", "true"]).test, TestChoice::Off);
     world.write("home/.config/proctor/config.toml", "[test]\noff = true\n");
     assert_eq!(world.good(&["--", "true"]).test, TestChoice::Off);
-    assert_eq!(
-        world.good(&["--test", "x", "--", "true"]).test,
-        TestChoice::Command("x".into())
-    );
+    assert_eq!(world.good(&["--test", "x", "--", "true"]).test, TestChoice::Command("x".into()));
     let profile = world.write("p.toml", "[test]\noff = false\n");
-    assert_eq!(
-        world
-            .good(&["--profile", profile.to_str().unwrap(), "--", "true"])
-            .test,
-        TestChoice::Missing
-    );
+    assert_eq!(world.good(&["--profile", profile.to_str().unwrap(), "--", "true"]).test, TestChoice::Missing);
 }
 
 #[test]
@@ -350,16 +251,9 @@ fn views_add_mounts_to_all_three_sandboxes_and_the_command_line_wins() {
     let mode = |mounts: &[MountRule]| mounts.iter().find(|m| m.path == registry).unwrap().mode;
     assert_eq!(mode(&options.mounts), MountMode::Ro);
     assert_eq!(mode(&options.test_sandbox.mounts), MountMode::Overlay);
-    for env in [
-        &options.env,
-        &options.test_sandbox.env,
-        &options.review_sandbox.env,
-    ] {
+    for env in [&options.env, &options.test_sandbox.env, &options.review_sandbox.env] {
         assert_eq!(env["CARGO_HOME"], home.join(".cargo").to_str().unwrap());
-        assert_eq!(
-            env["PATH"],
-            format!("{}:{}", home.join(".cargo/bin").display(), sandbox::BASE_PATH)
-        );
+        assert_eq!(env["PATH"], format!("{}:{}", home.join(".cargo/bin").display(), sandbox::BASE_PATH));
     }
     let said = |path: &Path| {
         let path = path.display().to_string();
@@ -374,10 +268,7 @@ fn views_add_mounts_to_all_three_sandboxes_and_the_command_line_wins() {
     assert_eq!(said(&registry), "command line");
     assert_eq!(said(&home.join(".cargo/bin")), "view rust");
     assert_eq!(said(Path::new("/usr")), "view base");
-    let parents_first = options
-        .mounts
-        .windows(2)
-        .all(|pair| !pair[0].path.starts_with(&pair[1].path));
+    let parents_first = options.mounts.windows(2).all(|pair| !pair[0].path.starts_with(&pair[1].path));
     assert!(parents_first);
 
     world.write(
@@ -386,10 +277,7 @@ fn views_add_mounts_to_all_three_sandboxes_and_the_command_line_wins() {
     );
     let options = world.good(&["--view", "rust", "--", "true"]);
     assert!(
-        options
-            .mounts
-            .iter()
-            .any(|m| m.path == home.join("rust") && !m.optional),
+        options.mounts.iter().any(|m| m.path == home.join("rust") && !m.optional),
         "the operator's own view"
     );
     assert!(!options.mounts.iter().any(|m| m.path == registry));
@@ -399,18 +287,9 @@ fn views_add_mounts_to_all_three_sandboxes_and_the_command_line_wins() {
 fn secrets_are_in_no_origin_and_no_policy() {
     let world = World::new();
     let resolved = world.resolve(&["--pass-env", "TOKEN", "--", "true"]).unwrap();
-    assert!(
-        !serde_json::to_string(&resolved.options.origins)
-            .unwrap()
-            .contains("s3cret")
-    );
+    assert!(!serde_json::to_string(&resolved.options.origins).unwrap().contains("s3cret"));
     assert!(!resolved.policy.to_string().contains("s3cret"));
-    assert!(
-        resolved.policy["backend_sandbox"]["pass_env"]
-            .as_array()
-            .unwrap()
-            .contains(&"TOKEN".into())
-    );
+    assert!(resolved.policy["backend_sandbox"]["pass_env"].as_array().unwrap().contains(&"TOKEN".into()));
 }
 
 #[test]
@@ -421,16 +300,7 @@ fn the_digest_is_the_policys_and_nothing_elses() {
     assert_eq!(plain.len(), 64);
     assert_eq!(
         plain,
-        digest(&[
-            "--task",
-            "x",
-            "--nonce",
-            "0011223344556677",
-            "--evidence",
-            "e",
-            "--",
-            "false"
-        ])
+        digest(&["--task", "x", "--nonce", "0011223344556677", "--evidence", "e", "--", "false"])
     );
     assert_eq!(
         plain,
@@ -455,10 +325,7 @@ fn a_task_is_read_from_its_file() {
     let world = World::new();
     let file = world.write("task.md", "fix it\n");
     let at = |path: &Path| format!("@{}", path.display());
-    assert_eq!(
-        world.good(&["--task", &at(&file), "--", "true"]).task.as_deref(),
-        Some("fix it\n")
-    );
+    assert_eq!(world.good(&["--task", &at(&file), "--", "true"]).task.as_deref(), Some("fix it\n"));
     std::fs::write(&file, "x".repeat(resolve::TASK_LIMIT)).unwrap();
     assert!(world.resolve(&["--task", &at(&file), "--", "true"]).is_ok());
 }
@@ -474,9 +341,7 @@ fn command_line_errors_say_which_option_and_what_to_do() {
     world.write("home/.config/proctor/profiles/nightly.toml", "");
     let dir = world.dir.path().to_str().unwrap().to_owned();
     let words = |text: &str| -> Vec<String> {
-        text.split(' ')
-            .map(|word| word.replace("WORLD", &dir).replace('·', " "))
-            .collect()
+        text.split(' ').map(|word| word.replace("WORLD", &dir).replace('·', " ")).collect()
     };
     let lines = include_str!("../../../fixtures/profiles/command-lines.txt");
     let mut text = String::new();
@@ -491,16 +356,9 @@ fn command_line_errors_say_which_option_and_what_to_do() {
 #[test]
 fn an_engine_that_takes_no_command_refuses_one() {
     let world = World::new();
-    let request = Request {
-        repo: world.path("tree"),
-        command: vec!["x".into()],
-        ..Request::default()
-    };
+    let request = Request { repo: world.path("tree"), command: vec!["x".into()], ..Request::default() };
     let text = "name = \"n\"\ndescription = \"d\"\ngated = false\nrequired = []\n[arguments]\nmin = 0\nmax = 0\nusage = \"\"\n";
-    let source = source::SourceText {
-        name: "n".into(),
-        text: text.into(),
-    };
+    let source = source::SourceText { name: "n".into(), text: text.into() };
     let engine = engine::parse("n", &source, &world.env).unwrap();
     let error = resolve::check_arguments(&request, &engine).unwrap_err();
     assert_eq!(
@@ -513,24 +371,12 @@ fn an_engine_that_takes_no_command_refuses_one() {
 #[test]
 fn globs_are_judged_by_the_function_that_is_passed_in() {
     let world = World::new();
-    let request = Request {
-        repo: world.path("tree"),
-        command: vec!["x".into()],
-        ..Request::default()
-    };
+    let request = Request { repo: world.path("tree"), command: vec!["x".into()], ..Request::default() };
     let facts = HostFacts { memory: 1 << 30 };
     let refuse = |glob: &str| {
-        if glob == "**" {
-            Err("not today".to_owned())
-        } else {
-            Ok(())
-        }
+        if glob == "**" { Err("not today".to_owned()) } else { Ok(()) }
     };
-    let cx = Context {
-        env: &world.env,
-        host: &facts,
-        check_glob: &refuse,
-    };
+    let cx = Context { env: &world.env, host: &facts, check_glob: &refuse };
     let error = resolve(&request, &cx).unwrap_err();
     assert_eq!(error.what, "`**` is not a usable glob: not today");
 }

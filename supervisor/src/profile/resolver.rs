@@ -21,10 +21,7 @@ impl<'a> Resolver<'a> {
         &self,
         get: impl Fn(&'a RawProfile) -> Option<&'a Spanned<T>>,
     ) -> Option<(&'a Layer, &'a Spanned<T>)> {
-        self.layers
-            .iter()
-            .rev()
-            .find_map(|layer| get(&layer.raw).map(|value| (layer, value)))
+        self.layers.iter().rev().find_map(|layer| get(&layer.raw).map(|value| (layer, value)))
     }
 
     /// The highest layer's value, parsed and recorded.
@@ -65,10 +62,7 @@ impl<'a> Resolver<'a> {
         };
         let parsed = parse(&value.get_ref().0).map_err(|bad| bad.at(layer.place(key, value)))?;
         self.note(key, &value.get_ref().0, &layer.label);
-        Ok(Some(Limit {
-            value: parsed,
-            explicit: layer.kind != LayerKind::Default,
-        }))
+        Ok(Some(Limit { value: parsed, explicit: layer.kind != LayerKind::Default }))
     }
 
     /// Values of a list, of all layers that say it (`adds`) or of the highest alone; equal ones once.
@@ -80,14 +74,8 @@ impl<'a> Resolver<'a> {
         check: impl Fn(&str) -> Result<(), Bad>,
     ) -> Result<Vec<String>, ProfileError> {
         let mut out: Vec<String> = Vec::new();
-        let from = if adds {
-            0
-        } else {
-            self.layers
-                .iter()
-                .rposition(|l| get(&l.raw).is_some())
-                .unwrap_or(0)
-        };
+        let from =
+            if adds { 0 } else { self.layers.iter().rposition(|l| get(&l.raw).is_some()).unwrap_or(0) };
         for layer in &self.layers[from..] {
             for value in get(&layer.raw).iter().flatten() {
                 let text = value.get_ref();
@@ -103,11 +91,7 @@ impl<'a> Resolver<'a> {
 
     /// Records who said a value.
     pub(super) fn note(&mut self, key: &str, value: &str, layer: &str) {
-        self.origins.push(Origin {
-            key: key.to_owned(),
-            value: value.to_owned(),
-            layer: layer.to_owned(),
-        });
+        self.origins.push(Origin { key: key.to_owned(), value: value.to_owned(), layer: layer.to_owned() });
     }
 
     pub(super) fn globs(

@@ -79,29 +79,18 @@ pub(super) fn resolve(
     let key = |leaf: &str| format!("{table}.{leaf}");
     let (net, _) = r.required(&key("net"), |raw| grants(raw, which).net.as_ref(), network)?;
     let mut mounts = Mounts::default();
-    let mut vars = Variables {
-        path: BASE_PATH.to_owned(),
-        ..Variables::default()
-    };
+    let mut vars = Variables { path: BASE_PATH.to_owned(), ..Variables::default() };
     for view in views {
-        mounts
-            .add_all(&view.label, &view.mounts)
-            .map_err(|bad| bad.at(super::Place::CommandLine))?;
+        mounts.add_all(&view.label, &view.mounts).map_err(|bad| bad.at(super::Place::CommandLine))?;
         vars.add(&view.env, &view.label);
     }
-    let dirs: Vec<&str> = views
-        .iter()
-        .rev()
-        .flat_map(|view| view.path.iter().map(String::as_str))
-        .collect();
+    let dirs: Vec<&str> = views.iter().rev().flat_map(|view| view.path.iter().map(String::as_str)).collect();
     if !dirs.is_empty() {
         vars.path = format!("{}:{BASE_PATH}", dirs.join(":"));
     }
     if let Some(engine) = engine {
         let label = format!("engine {}", engine.name);
-        mounts
-            .add_all(&label, &engine.mounts)
-            .map_err(|bad| bad.at(super::Place::CommandLine))?;
+        mounts.add_all(&label, &engine.mounts).map_err(|bad| bad.at(super::Place::CommandLine))?;
         vars.add(&engine.env, &label);
     }
     for layer in r.layers {
@@ -117,13 +106,7 @@ pub(super) fn resolve(
                     _ => r.cx.env.expand(value.get_ref()).map_err(fail)?,
                 };
                 let path = mounts::mount_path(&text).map_err(fail)?;
-                mounts
-                    .add(MountRule {
-                        path,
-                        mode,
-                        optional: false,
-                    })
-                    .map_err(fail)?;
+                mounts.add(MountRule { path, mode, optional: false }).map_err(fail)?;
             }
         }
         add_variables(r, layer, which, &mut vars)?;
@@ -131,12 +114,7 @@ pub(super) fn resolve(
     for (rule, label) in mounts.labelled() {
         r.note(&key(rule.mode.word()), &rule.path.display().to_string(), label);
     }
-    Ok(CheckSandbox {
-        net,
-        mounts: mounts.table.rules(),
-        env: vars.finish(r, table),
-        passed: vars.passed(),
-    })
+    Ok(CheckSandbox { net, mounts: mounts.table.rules(), env: vars.finish(r, table), passed: vars.passed() })
 }
 
 fn add_variables(
@@ -146,10 +124,7 @@ fn add_variables(
     vars: &mut Variables,
 ) -> Result<(), ProfileError> {
     let said = grants(&layer.raw, which);
-    let (env_key, pass_key) = (
-        format!("{}.env", which.table()),
-        format!("{}.pass_env", which.table()),
-    );
+    let (env_key, pass_key) = (format!("{}.env", which.table()), format!("{}.pass_env", which.table()));
     for (name, value) in said.env {
         values::env_name(name)
             .and_then(|()| values::env_value(value.get_ref()))
@@ -165,16 +140,12 @@ fn add_variables(
                 );
             }
             let outside = r.cx.env.vars.get(std::ffi::OsStr::new(name)).ok_or_else(|| {
-                Bad::new(format!(
-                    "`{name}` is to be passed from outside, and is not set there"
-                ))
-                .remedy("set it, or leave it out")
+                Bad::new(format!("`{name}` is to be passed from outside, and is not set there"))
+                    .remedy("set it, or leave it out")
             })?;
             let text = outside.to_str().ok_or_else(|| {
-                Bad::new(format!(
-                    "`{name}` is to be passed from outside, and its value is not UTF-8"
-                ))
-                .remedy("leave it out")
+                Bad::new(format!("`{name}` is to be passed from outside, and its value is not UTF-8"))
+                    .remedy("leave it out")
             })?;
             values::env_value(text).map(|()| text)
         });
@@ -200,10 +171,7 @@ pub(super) fn refuse_idle(
         } else if said.pass_env.is_some() {
             Some("pass_env")
         } else {
-            said.mounts
-                .iter()
-                .find(|(_, list)| list.is_some())
-                .map(|(mode, _)| mode.word())
+            said.mounts.iter().find(|(_, list)| list.is_some()).map(|(mode, _)| mode.word())
         };
         if let Some(leaf) = leaf {
             return Err(Bad::new(what)

@@ -43,11 +43,7 @@ impl SourceText {
         let before = &self.text[..start];
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or(before).chars().count() + 1;
-        Place::File {
-            file: self.name.clone(),
-            line,
-            column,
-        }
+        Place::File { file: self.name.clone(), line, column }
     }
 
     /// Reads the text as TOML of this shape.
@@ -68,10 +64,7 @@ fn explain(message: &str) -> Bad {
         let listed = format!("keys here: {}", here.join(", "));
         let bad = Bad::new(format!("unknown key `{}`", key.escape_debug())).remedy(listed);
         // A known key in the wrong table, or an option's name, is a commoner mistake than a misspelling.
-        let elsewhere = keys::with_last_part(key)
-            .into_iter()
-            .chain(keys::of_option(key))
-            .collect::<Vec<_>>();
+        let elsewhere = keys::with_last_part(key).into_iter().chain(keys::of_option(key)).collect::<Vec<_>>();
         return match (elsewhere.as_slice(), nearest(key, here.iter().copied())) {
             ([only], _) => bad.near(only, [*only]),
             (_, Some(near)) => bad.near(&near, [near.as_str()]),
@@ -80,20 +73,12 @@ fn explain(message: &str) -> Bad {
         };
     }
     if let Some((word, here)) = unknown("variant", message) {
-        let listed = here
-            .iter()
-            .map(|word| format!("`{word}`"))
-            .collect::<Vec<_>>()
-            .join(", ");
+        let listed = here.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
         return Bad::new(format!("`{}` is no word that is known here", word.escape_debug()))
             .near(word, here.iter().copied())
             .remedy(format!("one of {listed}"));
     }
-    let lines = message
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect::<Vec<_>>();
+    let lines = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>();
     let text = lines
         .join("; ")
         .replace("expected a sequence", "expected a list")
@@ -103,17 +88,9 @@ fn explain(message: &str) -> Bad {
 
 /// Takes serde's "unknown field/variant `x`, expected ..." apart: the word, and what would have been right.
 fn unknown<'a>(what: &str, message: &'a str) -> Option<(&'a str, Vec<&'a str>)> {
-    let rest = message
-        .strip_prefix("unknown ")?
-        .strip_prefix(what)?
-        .strip_prefix(" `")?;
-    let end = rest
-        .find("`, expected")
-        .or_else(|| rest.find("`, there are no"))?;
-    Some((
-        &rest[..end],
-        rest[end + 1..].split('`').skip(1).step_by(2).collect(),
-    ))
+    let rest = message.strip_prefix("unknown ")?.strip_prefix(what)?.strip_prefix(" `")?;
+    let end = rest.find("`, expected").or_else(|| rest.find("`, there are no"))?;
+    Some((&rest[..end], rest[end + 1..].split('`').skip(1).step_by(2).collect()))
 }
 
 /// Reads a regular file of at most `limit` bytes of UTF-8; also gives the path it really has.
@@ -125,10 +102,7 @@ pub fn read(path: &Path, limit: u64) -> Result<(String, PathBuf), ReadProblem> {
         Ok(fd) => std::fs::File::from(fd),
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Err(ReadProblem::Absent),
         Err(errno) => {
-            return Err(bad(
-                format!("cannot be opened: {errno}"),
-                "make it readable, or name another file",
-            ));
+            return Err(bad(format!("cannot be opened: {errno}"), "make it readable, or name another file"));
         }
     };
     let stat = rustix::fs::fstat(&file)
@@ -189,17 +163,12 @@ impl WorkTree {
             _ => Path::new("."),
         };
         let named = std::fs::canonicalize(parent).map_err(|error| {
-            Bad::new(format!(
-                "its directory `{}` cannot be opened: {error}",
-                parent.display()
-            ))
-            .remedy("name a file in a directory that exists")
+            Bad::new(format!("its directory `{}` cannot be opened: {error}", parent.display()))
+                .remedy("name a file in a directory that exists")
         })?;
         if named.starts_with(&self.top) || real.is_some_and(|real| real.starts_with(&self.top)) {
-            return Err(
-                Bad::new("lies inside the work tree, where a backend could have written it")
-                    .remedy("keep it outside every work tree, for example below ~/.config/proctor"),
-            );
+            return Err(Bad::new("lies inside the work tree, where a backend could have written it")
+                .remedy("keep it outside every work tree, for example below ~/.config/proctor"));
         }
         Ok(())
     }
@@ -226,15 +195,8 @@ mod tests {
 
     #[test]
     fn places_count_lines_and_characters() {
-        let source = SourceText {
-            name: "f".into(),
-            text: "a\n\u{e9}\u{e9}x\n".into(),
-        };
-        let at = |line, column| Place::File {
-            file: "f".into(),
-            line,
-            column,
-        };
+        let source = SourceText { name: "f".into(), text: "a\n\u{e9}\u{e9}x\n".into() };
+        let at = |line, column| Place::File { file: "f".into(), line, column };
         assert_eq!(source.place(0), at(1, 1));
         assert_eq!(source.place(6), at(2, 3));
         assert_eq!(source.place(3), at(2, 1), "inside a character");
@@ -275,28 +237,11 @@ mod tests {
         symlink(dir.path().join("out.toml"), tree.join("link-out.toml")).unwrap();
         let guard = WorkTree::around(&tree.join("sub")).unwrap();
         let inside = "lies inside the work tree, where a backend could have written it";
-        for bad in [
-            tree.join("in.toml"),
-            dir.path().join("link-in.toml"),
-            tree.join("link-out.toml"),
-        ] {
-            assert_eq!(
-                read_policy(&bad, &guard).unwrap_err().what,
-                inside,
-                "{}",
-                bad.display()
-            );
+        for bad in [tree.join("in.toml"), dir.path().join("link-in.toml"), tree.join("link-out.toml")] {
+            assert_eq!(read_policy(&bad, &guard).unwrap_err().what, inside, "{}", bad.display());
         }
-        assert!(
-            read_policy(&dir.path().join("out.toml"), &guard)
-                .unwrap()
-                .is_some()
-        );
-        assert!(
-            read_policy(&dir.path().join("none.toml"), &guard)
-                .unwrap()
-                .is_none()
-        );
+        assert!(read_policy(&dir.path().join("out.toml"), &guard).unwrap().is_some());
+        assert!(read_policy(&dir.path().join("none.toml"), &guard).unwrap().is_none());
     }
 
     proptest::proptest! {

@@ -24,10 +24,8 @@ pub fn duration(text: &str) -> Result<Duration, Bad> {
 pub fn positive_duration(text: &str) -> Result<Duration, Bad> {
     let parsed = duration(text)?;
     if parsed.is_zero() {
-        return Err(Bad::new(format!(
-            "`{text}`: a time of zero would end the run before it starts"
-        ))
-        .remedy("give a time of at least `1ms`"));
+        return Err(Bad::new(format!("`{text}`: a time of zero would end the run before it starts"))
+            .remedy("give a time of at least `1ms`"));
     }
     Ok(parsed)
 }
@@ -46,9 +44,7 @@ pub fn size(text: &str) -> Result<u64, Bad> {
         "t" | "tib" => 40,
         _ => return Err(Bad::new(format!("`{text}` is not a size")).remedy(help)),
     };
-    let number: u64 = number
-        .parse()
-        .map_err(|_| Bad::new(format!("`{text}` is not a size")).remedy(help))?;
+    let number: u64 = number.parse().map_err(|_| Bad::new(format!("`{text}` is not a size")).remedy(help))?;
     let bytes = number
         .checked_mul(1 << shift)
         .filter(|bytes| *bytes <= i64::MAX as u64)
@@ -89,10 +85,7 @@ pub fn nonce(text: &str) -> Result<String, Bad> {
         return Err(Bad::new("the nonce is not hexadecimal").remedy(remedy));
     }
     if !(16..=128).contains(&text.len()) || !text.len().is_multiple_of(2) {
-        let what = format!(
-            "the nonce has {} digits; an even number from 16 to 128 is needed",
-            text.len()
-        );
+        let what = format!("the nonce has {} digits; an even number from 16 to 128 is needed", text.len());
         return Err(Bad::new(what).remedy(remedy));
     }
     Ok(text.to_ascii_lowercase())
@@ -101,34 +94,25 @@ pub fn nonce(text: &str) -> Result<String, Bad> {
 /// A name of a profile, view or engine: what cannot be mistaken for a path.
 pub fn name(text: &str) -> Result<String, Bad> {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
-    let starts = text
-        .bytes()
-        .next()
-        .is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let starts = text.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     if starts && text.len() <= 64 && text.bytes().all(plain) {
         return Ok(text.to_owned());
     }
-    Err(
-        Bad::new(format!("`{}` is not a name", text.escape_debug())).remedy(
-            "a name has up to 64 of the characters a-z, 0-9, `-`, `_`, `.` and starts with a letter or digit",
-        ),
-    )
+    Err(Bad::new(format!("`{}` is not a name", text.escape_debug())).remedy(
+        "a name has up to 64 of the characters a-z, 0-9, `-`, `_`, `.` and starts with a letter or digit",
+    ))
 }
 
 /// The name of an environment variable that a sandbox may have.
 pub fn env_name(text: &str) -> Result<(), Bad> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     if text.is_empty() || text.as_bytes()[0].is_ascii_digit() || !text.bytes().all(plain) {
-        return Err(
-            Bad::new(format!("`{}` is not a variable's name", text.escape_debug()))
-                .remedy("use letters, digits and `_`, not starting with a digit"),
-        );
+        return Err(Bad::new(format!("`{}` is not a variable's name", text.escape_debug()))
+            .remedy("use letters, digits and `_`, not starting with a digit"));
     }
     if text.starts_with("PROCTOR_") {
-        return Err(Bad::new(format!(
-            "`{text}`: names that start with PROCTOR_ are set by Proctor alone"
-        ))
-        .remedy("choose another name"));
+        return Err(Bad::new(format!("`{text}`: names that start with PROCTOR_ are set by Proctor alone"))
+            .remedy("choose another name"));
     }
     Ok(())
 }
@@ -163,11 +147,7 @@ pub fn word<T: Copy>(kind: &str, text: &str, words: &[(&str, T)]) -> Result<T, B
     if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
         return Ok(*value);
     }
-    let all = words
-        .iter()
-        .map(|(word, _)| format!("`{word}`"))
-        .collect::<Vec<_>>()
-        .join(", ");
+    let all = words.iter().map(|(word, _)| format!("`{word}`")).collect::<Vec<_>>().join(", ");
     Err(Bad::new(format!("`{}` is no {kind}", text.escape_debug()))
         .near(text, words.iter().map(|(word, _)| *word))
         .remedy(format!("one of {all}")))
@@ -186,19 +166,8 @@ mod tests {
         assert_eq!(size("3KiB"), Ok(3072));
         assert_eq!(size(" 2 MiB "), Ok(2 << 20));
         assert_eq!(size("1tib"), Ok(1 << 40));
-        for bad in [
-            "",
-            "M",
-            "-1",
-            "1.5G",
-            "1MB",
-            "8X",
-            "0",
-            "0G",
-            "99999999T",
-            "99999999999999999999",
-            "1 0",
-        ] {
+        for bad in ["", "M", "-1", "1.5G", "1MB", "8X", "0", "0G", "99999999T", "99999999999999999999", "1 0"]
+        {
             assert!(size(bad).is_err(), "{bad}");
         }
     }
@@ -227,13 +196,7 @@ mod tests {
     fn nonces() {
         assert_eq!(nonce("00112233AABBCCDD").as_deref(), Ok("00112233aabbccdd"));
         assert!(nonce(&"0".repeat(128)).is_ok());
-        for bad in [
-            "",
-            "00",
-            "00112233aabbccd",
-            "0011223344556677z0",
-            &"0".repeat(130),
-        ] {
+        for bad in ["", "00", "00112233aabbccd", "0011223344556677z0", &"0".repeat(130)] {
             assert!(nonce(bad).is_err(), "{bad}");
         }
     }

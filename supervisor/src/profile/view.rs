@@ -80,11 +80,8 @@ pub fn load(name: &str, place: Place, env: &HostEnv, tree: &WorkTree) -> Result<
     }
     let Some((_, text)) = EMBEDDED.iter().find(|(embedded, _)| *embedded == name) else {
         let own = layers::names_in("sandbox", env);
-        let known: Vec<&str> = EMBEDDED
-            .iter()
-            .map(|(name, _)| *name)
-            .chain(own.iter().map(String::as_str))
-            .collect();
+        let known: Vec<&str> =
+            EMBEDDED.iter().map(|(name, _)| *name).chain(own.iter().map(String::as_str)).collect();
         return Err(Bad::new(format!("there is no view `{name}`"))
             .near(&name, known.iter().copied())
             .remedy(format!(
@@ -94,10 +91,7 @@ pub fn load(name: &str, place: Place, env: &HostEnv, tree: &WorkTree) -> Result<
             ))
             .at(place));
     };
-    let source = SourceText {
-        name: format!("built-in view {name}"),
-        text: (*text).to_owned(),
-    };
+    let source = SourceText { name: format!("built-in view {name}"), text: (*text).to_owned() };
     parse(&name, format!("view {name}"), &source, env)
 }
 
@@ -109,22 +103,14 @@ pub fn parse(name: &str, label: String, source: &SourceText, env: &HostEnv) -> R
     for entry in raw.path.iter().flatten() {
         let dir = env.expand(entry.get_ref()).and_then(|text| {
             if text.contains(':') {
-                return Err(
-                    Bad::new(format!("`{text}` has a colon, which would split it in PATH"))
-                        .remedy("rename it"),
-                );
+                return Err(Bad::new(format!("`{text}` has a colon, which would split it in PATH"))
+                    .remedy("rename it"));
             }
             mounts::mount_path(&text).map(|_| text)
         });
         path.push(dir.map_err(|bad| bad.at(at(source, entry)))?);
     }
-    Ok(View {
-        name: name.to_owned(),
-        label,
-        mounts,
-        env: resolve_env(&raw.env, source, env)?,
-        path,
-    })
+    Ok(View { name: name.to_owned(), label, mounts, env: resolve_env(&raw.env, source, env)?, path })
 }
 
 /// Checks the mounts of a view or an engine.
@@ -136,10 +122,8 @@ pub fn resolve_mounts(
     let mut rules: Vec<MountRule> = Vec::new();
     for mount in raw {
         let fail = |bad: Bad| bad.at(at(source, &mount.path));
-        let path = env
-            .expand(mount.path.get_ref())
-            .and_then(|text| mounts::mount_path(&text))
-            .map_err(fail)?;
+        let path =
+            env.expand(mount.path.get_ref()).and_then(|text| mounts::mount_path(&text)).map_err(fail)?;
         let too_wide = NEVER.iter().any(|never| path.starts_with(never))
             || NEVER_WHOLE.iter().any(|never| path.as_os_str() == *never)
             || env.home().is_some_and(|home| home.starts_with(&path));
@@ -156,11 +140,7 @@ pub fn resolve_mounts(
         }
         let mode = values::word("mount mode", mount.mode.get_ref(), MODES)
             .map_err(|bad| bad.at(at(source, &mount.mode)))?;
-        rules.push(MountRule {
-            path,
-            mode,
-            optional: mount.optional,
-        });
+        rules.push(MountRule { path, mode, optional: mount.optional });
     }
     Ok(rules)
 }
@@ -181,11 +161,8 @@ pub fn resolve_env(
     Ok(out)
 }
 
-const MODES: &[(&str, MountMode)] = &[
-    ("ro", MountMode::Ro),
-    ("rw", MountMode::Rw),
-    ("overlay", MountMode::Overlay),
-];
+const MODES: &[(&str, MountMode)] =
+    &[("ro", MountMode::Ro), ("rw", MountMode::Rw), ("overlay", MountMode::Overlay)];
 
 fn at<T>(source: &SourceText, value: &Spanned<T>) -> Place {
     source.place(value.span().start)
@@ -197,18 +174,12 @@ mod tests {
     use std::path::Path;
 
     fn env() -> HostEnv {
-        HostEnv {
-            vars: [("HOME".into(), "/home/u".into())].into(),
-            system_dir: "/nonexistent".into(),
-        }
+        HostEnv { vars: [("HOME".into(), "/home/u".into())].into(), system_dir: "/nonexistent".into() }
     }
 
     fn embedded(name: &str) -> View {
         let (_, text) = EMBEDDED.iter().find(|(n, _)| *n == name).unwrap();
-        let source = SourceText {
-            name: name.into(),
-            text: (*text).to_owned(),
-        };
+        let source = SourceText { name: name.into(), text: (*text).to_owned() };
         parse(name, name.into(), &source, &env()).unwrap()
     }
 
@@ -217,14 +188,7 @@ mod tests {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../profiles/sandbox");
         let mut files: Vec<String> = std::fs::read_dir(dir)
             .unwrap()
-            .map(|entry| {
-                entry
-                    .unwrap()
-                    .file_name()
-                    .into_string()
-                    .unwrap()
-                    .replace(".toml", "")
-            })
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap().replace(".toml", ""))
             .collect();
         files.sort();
         assert_eq!(files, EMBEDDED.iter().map(|(name, _)| *name).collect::<Vec<_>>());
@@ -236,9 +200,8 @@ mod tests {
         for mount in &base.mounts {
             assert_eq!(mount.mode, MountMode::Ro, "{}", mount.path.display());
             assert!(mount.optional, "{}", mount.path.display());
-            for never in [
-                "/home", "/root", "/run", "/var", "/sys", "/proc", "/dev", "/tmp", "/boot", "/srv",
-            ] {
+            for never in ["/home", "/root", "/run", "/var", "/sys", "/proc", "/dev", "/tmp", "/boot", "/srv"]
+            {
                 assert!(!mount.path.starts_with(never), "{}", mount.path.display());
             }
         }
@@ -290,11 +253,7 @@ mod tests {
             for mount in &view.mounts {
                 assert_ne!(mount.mode, MountMode::Rw, "{name}: {}", mount.path.display());
                 for credential in credentials.map(Path::new) {
-                    assert!(
-                        !credential.starts_with(&mount.path),
-                        "{name} shows {}",
-                        credential.display()
-                    );
+                    assert!(!credential.starts_with(&mount.path), "{name} shows {}", credential.display());
                 }
             }
         }
@@ -305,35 +264,18 @@ mod tests {
         let rust = embedded("rust");
         assert_eq!(rust.env["CARGO_HOME"], "/home/u/.cargo");
         assert_eq!(rust.path, ["/home/u/.cargo/bin"]);
-        let registry = rust
-            .mounts
-            .iter()
-            .find(|mount| mount.path == Path::new("/home/u/.cargo/registry"))
-            .unwrap();
+        let registry =
+            rust.mounts.iter().find(|mount| mount.path == Path::new("/home/u/.cargo/registry")).unwrap();
         assert_eq!(registry.mode, MountMode::Overlay);
     }
 
     #[test]
     fn views_that_are_too_wide_are_refused() {
-        for path in [
-            "/home",
-            "/home/u",
-            "{home}",
-            "/run/user",
-            "/etc",
-            "/var/run/docker.sock",
-            "/root",
-        ] {
+        for path in ["/home", "/home/u", "{home}", "/run/user", "/etc", "/var/run/docker.sock", "/root"] {
             let text = format!("description = \"x\"\n[[mounts]]\npath = \"{path}\"\nmode = \"ro\"\n");
-            let source = SourceText {
-                name: "v".into(),
-                text,
-            };
+            let source = SourceText { name: "v".into(), text };
             let error = parse("v", "v".into(), &source, &env()).unwrap_err();
-            assert!(
-                error.what.starts_with("a view or engine cannot mount"),
-                "{path}: {error}"
-            );
+            assert!(error.what.starts_with("a view or engine cannot mount"), "{path}: {error}");
         }
     }
 }

@@ -122,11 +122,7 @@ pub fn markdown_code(text: &str) -> String {
     }
     let fence = "`".repeat(longest + 1);
     // The spaces beside the fence are taken away by the reader; an empty span would be none at all.
-    if inner.trim().is_empty() {
-        format!("{fence}\u{a0}{fence}")
-    } else {
-        format!("{fence} {inner} {fence}")
-    }
+    if inner.trim().is_empty() { format!("{fence}\u{a0}{fence}") } else { format!("{fence} {inner} {fence}") }
 }
 
 #[cfg(test)]
@@ -136,10 +132,7 @@ mod tests {
 
     #[test]
     fn what_steers_a_terminal_is_shown() {
-        assert_eq!(
-            terminal("a\x1b[31m\u{9b}b\u{202e}c\nd\\"),
-            "a\\x1b[31m\\x9bb\\u{202e}c\\nd\\\\"
-        );
+        assert_eq!(terminal("a\x1b[31m\u{9b}b\u{202e}c\nd\\"), "a\\x1b[31m\\x9bb\\u{202e}c\\nd\\\\");
         assert_eq!(terminal_bytes(b"a\xff\xfe\x07"), "a\\xff\\xfe\\x07");
         assert_eq!(terminal_lines(b"a\r\n\tb\x1b"), "a\\r\n\tb\\x1b");
         assert_eq!(terminal("häßlich 漢字 🎉"), "häßlich 漢字 🎉");
@@ -147,10 +140,7 @@ mod tests {
 
     #[test]
     fn markdown_is_inert() {
-        assert_eq!(
-            markdown("[x](http://e.org)"),
-            "\\[x\\]\\(http\\:\\/\u{2060}\\/\u{2060}e\\.org\\)"
-        );
+        assert_eq!(markdown("[x](http://e.org)"), "\\[x\\]\\(http\\:\\/\u{2060}\\/\u{2060}e\\.org\\)");
         assert_eq!(markdown("@ann #1"), "\\@\u{2060}ann \\#\u{2060}1");
         assert_eq!(markdown("<b>&amp;"), "\\<b\\>\\&\u{2060}amp\\;");
         assert_eq!(markdown("a\nb"), "a\\\\nb");

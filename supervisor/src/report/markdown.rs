@@ -55,21 +55,15 @@ fn head(out: &mut String, report: &Report) -> fmt::Result {
     let verdict = match report.status {
         Status::Pass => "PASS".to_owned(),
         Status::Fail => {
-            let mut codes: Vec<String> = report
-                .blockers
-                .iter()
-                .map(|blocker| text(blocker.code.as_str()))
-                .collect();
+            let mut codes: Vec<String> =
+                report.blockers.iter().map(|blocker| text(blocker.code.as_str())).collect();
             codes.dedup();
             format!("FAIL: {}", codes.join(", "))
         }
     };
     writeln!(out, "# {verdict}\n")?;
     if report.quarantined {
-        writeln!(
-            out,
-            "**Quarantined: a secret stands in this evidence. Do not upload or share it.**\n"
-        )?;
+        writeln!(out, "**Quarantined: a secret stands in this evidence. Do not upload or share it.**\n")?;
     }
     writeln!(out, "| | |\n| --- | --- |")?;
     writeln!(out, "| run | {} |", span(&report.run_id))?;
@@ -80,29 +74,13 @@ fn head(out: &mut String, report: &Report) -> fmt::Result {
         span(&report.engine.name),
         optional(report.engine.version.as_deref())
     )?;
-    let stage = report
-        .stage
-        .as_deref()
-        .map_or_else(|| "none (ungoverned)".to_owned(), span);
+    let stage = report.stage.as_deref().map_or_else(|| "none (ungoverned)".to_owned(), span);
     writeln!(out, "| stage | {stage} |")?;
     writeln!(out, "| mutation mode | {} |", span(&report.mutation_mode))?;
     writeln!(out, "| profile | {} |", span(&report.profile.name))?;
-    writeln!(
-        out,
-        "| base commit | {} |",
-        optional(report.base_commit.as_deref())
-    )?;
-    writeln!(
-        out,
-        "| result tree | {} |",
-        optional(report.result_tree.as_deref())
-    )?;
-    writeln!(
-        out,
-        "| from, to | {} {} |\n",
-        span(&report.run_start),
-        span(&report.run_end)
-    )?;
+    writeln!(out, "| base commit | {} |", optional(report.base_commit.as_deref()))?;
+    writeln!(out, "| result tree | {} |", optional(report.result_tree.as_deref()))?;
+    writeln!(out, "| from, to | {} {} |\n", span(&report.run_start), span(&report.run_end))?;
     if report.status == Status::Pass {
         writeln!(out, "{}\n", what_a_pass_proves(report))?;
     }
@@ -131,11 +109,7 @@ fn what_a_pass_proves(report: &Report) -> String {
 }
 
 fn files(count: usize) -> String {
-    if count == 1 {
-        "1 file".to_owned()
-    } else {
-        format!("{count} files")
-    }
+    if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
 }
 
 fn blockers(out: &mut String, report: &Report) -> fmt::Result {
@@ -144,12 +118,7 @@ fn blockers(out: &mut String, report: &Report) -> fmt::Result {
     }
     writeln!(out, "## Why, and what to do\n")?;
     for blocker in report.blockers.iter().take(ROWS) {
-        writeln!(
-            out,
-            "- **{}**: {}",
-            text(blocker.code.as_str()),
-            text(&clipped(&blocker.message))
-        )?;
+        writeln!(out, "- **{}**: {}", text(blocker.code.as_str()), text(&clipped(&blocker.message)))?;
         writeln!(out, "  - What to do: {}", text(&blocker.remedy))?;
         if blocker.detail.as_object().is_none_or(|detail| !detail.is_empty()) {
             writeln!(out, "  - Detail: {}", span(&blocker.detail.to_string()))?;
@@ -193,22 +162,13 @@ fn changes(out: &mut String, report: &Report) -> fmt::Result {
             if let Some(why) = &change.not_in_patch {
                 let _ = write!(path, " (not in the patch: {})", span(why));
             }
-            writeln!(
-                out,
-                "| {} | {path} | {} | {} |",
-                change.kind.as_str(),
-                modes(change),
-                sizes(change)
-            )?;
+            writeln!(out, "| {} | {path} | {} | {} |", change.kind.as_str(), modes(change), sizes(change))?;
         }
         more(out, report.changed_files.len(), "changes")?;
     }
     for (title, paths) in [
         ("Changed files that steer tests", &report.test_inputs_changed),
-        (
-            "Writes to ignored paths, which were dropped",
-            &report.ignored_changes,
-        ),
+        ("Writes to ignored paths, which were dropped", &report.ignored_changes),
     ] {
         if !paths.is_empty() {
             writeln!(out, "\n{title} ({}):\n", paths.len())?;
@@ -230,9 +190,7 @@ fn ended(exit_code: Option<i32>, signal: Option<i32>) -> String {
 }
 
 fn took(duration_ms: Option<u64>) -> String {
-    duration_ms
-        .map(|ms| format!(", {} s", seconds(ms.saturating_mul(1000))))
-        .unwrap_or_default()
+    duration_ms.map(|ms| format!(", {} s", seconds(ms.saturating_mul(1000)))).unwrap_or_default()
 }
 
 /// Microseconds as seconds with three places.
@@ -242,11 +200,7 @@ fn seconds(micros: u64) -> String {
 
 fn checks(out: &mut String, report: &Report) -> fmt::Result {
     writeln!(out, "## Backend, tests, review\n")?;
-    writeln!(
-        out,
-        "- Backend: {}",
-        ended(report.backend_exit_code, report.backend_signal)
-    )?;
+    writeln!(out, "- Backend: {}", ended(report.backend_exit_code, report.backend_signal))?;
     let tests = &report.tests;
     let how = match tests.status {
         TestStatus::Passed => "passed",
@@ -260,12 +214,7 @@ fn checks(out: &mut String, report: &Report) -> fmt::Result {
     if matches!(tests.status, TestStatus::Passed | TestStatus::Failed) {
         write!(out, ", {}", ended(tests.exit_code, tests.signal))?;
     }
-    writeln!(
-        out,
-        "{}{}",
-        took(tests.duration_ms),
-        command(tests.command.as_deref())
-    )?;
+    writeln!(out, "{}{}", took(tests.duration_ms), command(tests.command.as_deref()))?;
     let review = &report.review;
     let how = match review.status {
         ReviewStatus::Accepted => "accepted",
@@ -274,12 +223,7 @@ fn checks(out: &mut String, report: &Report) -> fmt::Result {
         ReviewStatus::NotRun => "not run",
         ReviewStatus::Off => "none asked for",
     };
-    writeln!(
-        out,
-        "- Review: {how}{}{}",
-        took(review.duration_ms),
-        command(review.command.as_deref())
-    )?;
+    writeln!(out, "- Review: {how}{}{}", took(review.duration_ms), command(review.command.as_deref()))?;
     for approval in report.approvals.iter().take(ROWS) {
         writeln!(
             out,
@@ -294,48 +238,28 @@ fn checks(out: &mut String, report: &Report) -> fmt::Result {
 }
 
 fn command(command: Option<&str>) -> String {
-    command
-        .map(|command| format!(": {}", span(command)))
-        .unwrap_or_default()
+    command.map(|command| format!(": {}", span(command))).unwrap_or_default()
 }
 
 fn sandbox(out: &mut String, report: &Report) -> fmt::Result {
     let sandbox = &report.sandbox;
     writeln!(out, "## Sandbox\n")?;
-    writeln!(
-        out,
-        "- Level: {}",
-        sandbox
-            .level
-            .as_deref()
-            .map_or_else(|| "none was made".to_owned(), span)
-    )?;
-    let network = if sandbox.network == "host" {
-        " (**the host's own network: a weakness**)"
-    } else {
-        ""
-    };
+    writeln!(out, "- Level: {}", sandbox.level.as_deref().map_or_else(|| "none was made".to_owned(), span))?;
+    let network = if sandbox.network == "host" { " (**the host's own network: a weakness**)" } else { "" };
     writeln!(out, "- Network: {}{network}", span(&sandbox.network))?;
     let mechanisms: Vec<String> = sandbox
         .mechanisms
         .iter()
         .map(|one| {
-            let version = one
-                .version
-                .as_deref()
-                .map(|version| format!(" {}", span(version)))
-                .unwrap_or_default();
+            let version =
+                one.version.as_deref().map(|version| format!(" {}", span(version))).unwrap_or_default();
             format!("{}{version}", span(&one.name))
         })
         .collect();
     writeln!(
         out,
         "- Enforced: {}",
-        if mechanisms.is_empty() {
-            "nothing".to_owned()
-        } else {
-            mechanisms.join(", ")
-        }
+        if mechanisms.is_empty() { "nothing".to_owned() } else { mechanisms.join(", ") }
     )?;
     if sandbox.missing.is_empty() {
         writeln!(out, "- Missing: nothing")?;
@@ -346,28 +270,16 @@ fn sandbox(out: &mut String, report: &Report) -> fmt::Result {
         }
     }
     if !report.provider.allowed_hosts.is_empty() {
-        let hosts: Vec<String> = report
-            .provider
-            .allowed_hosts
-            .iter()
-            .take(ROWS)
-            .map(|host| span(host))
-            .collect();
-        writeln!(
-            out,
-            "- Hosts that could be reached (ways out for data): {}",
-            hosts.join(", ")
-        )?;
+        let hosts: Vec<String> =
+            report.provider.allowed_hosts.iter().take(ROWS).map(|host| span(host)).collect();
+        writeln!(out, "- Hosts that could be reached (ways out for data): {}", hosts.join(", "))?;
     }
     writeln!(out)
 }
 
 fn numbers(out: &mut String, report: &Report) -> fmt::Result {
     if !report.timings.is_empty() {
-        writeln!(
-            out,
-            "## Timings\n\n| phase | start s | took s |\n| --- | --- | --- |"
-        )?;
+        writeln!(out, "## Timings\n\n| phase | start s | took s |\n| --- | --- | --- |")?;
         for timing in report.timings.iter().take(ROWS) {
             let (start, took) = (seconds(timing.start_us), seconds(timing.duration_us));
             writeln!(out, "| {} | {start} | {took} |", span(&timing.phase))?;
@@ -403,10 +315,7 @@ fn numbers(out: &mut String, report: &Report) -> fmt::Result {
 }
 
 fn artifacts(out: &mut String, report: &Report) -> fmt::Result {
-    writeln!(
-        out,
-        "## Artifacts\n\n| name | bytes | SHA-256 |\n| --- | --- | --- |"
-    )?;
+    writeln!(out, "## Artifacts\n\n| name | bytes | SHA-256 |\n| --- | --- | --- |")?;
     for artifact in report.digest_manifest.iter().take(ROWS) {
         let (name, size) = (span(&artifact.name), artifact.annotations.size);
         writeln!(out, "| {name} | {size} | {} |", span(&artifact.digest.sha256))?;
@@ -453,10 +362,7 @@ mod tests {
     fn a_pass_says_what_it_proves() {
         let mut report = sample::report();
         assert!(render(&report).contains("exited 0 over the result tree, and no more"));
-        report.test_inputs_changed = vec![PathText {
-            path: "Makefile".into(),
-            path_b64: None,
-        }];
+        report.test_inputs_changed = vec![PathText { path: "Makefile".into(), path_b64: None }];
         assert!(render(&report).contains("changes 1 file that steer the tests"));
         report.tests.status = TestStatus::Off;
         assert!(render(&report).contains("without tests proves only"));
@@ -477,10 +383,7 @@ mod tests {
         report.provider.allowed_hosts = vec![HOSTILE.into()];
         let out = render(&report);
         assert_eq!(out.lines().count(), plain + 1, "the line of hosts only");
-        assert!(
-            !out.chars()
-                .any(|c| super::super::escape::is_deceptive(c) && c != '\n' && c != '\u{2060}')
-        );
+        assert!(!out.chars().any(|c| super::super::escape::is_deceptive(c) && c != '\n' && c != '\u{2060}'));
         for row in out.lines().filter(|line| line.starts_with('|')) {
             assert!(matches!(row.matches('|').count(), 3..=7), "{row}");
         }
@@ -497,13 +400,9 @@ mod tests {
     #[test]
     fn long_lists_are_capped_and_counted() {
         let mut report = sample::report();
-        report.changed_files = (0..250)
-            .map(|n| sample::change(&format!("f{n}"), ChangeKind::Added))
-            .collect();
+        report.changed_files =
+            (0..250).map(|n| sample::change(&format!("f{n}"), ChangeKind::Added)).collect();
         let out = render(&report);
-        assert!(
-            out.contains("## Changed files (250)") && out.contains("50 more changes stand in"),
-            "{out}"
-        );
+        assert!(out.contains("## Changed files (250)") && out.contains("50 more changes stand in"), "{out}");
     }
 }

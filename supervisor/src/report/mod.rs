@@ -506,18 +506,11 @@ mod tests {
     fn an_unknown_field_or_schema_is_an_error_that_says_so() {
         let mut json = serde_json::to_value(sample::report()).unwrap();
         json["extra"] = Value::from(1);
-        let error = Report::from_json(json.to_string().as_bytes())
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("unknown field `extra`") && error.contains("report/v1"),
-            "{error}"
-        );
+        let error = Report::from_json(json.to_string().as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("unknown field `extra`") && error.contains("report/v1"), "{error}");
         let mut report = sample::report();
         report.schema_version = "report/v9".into();
-        let error = Report::from_json(&report.to_json().unwrap())
-            .unwrap_err()
-            .to_string();
+        let error = Report::from_json(&report.to_json().unwrap()).unwrap_err().to_string();
         assert!(error.contains("\"report/v9\""), "{error}");
     }
 }

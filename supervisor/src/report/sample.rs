@@ -44,22 +44,12 @@ pub(crate) fn report() -> Report {
         status: Status::Pass,
         exit_code: 0,
         blockers: vec![],
-        engine: EngineInfo {
-            name: "fake".into(),
-            version: Some("1".into()),
-            source_id: None,
-        },
+        engine: EngineInfo { name: "fake".into(), version: Some("1".into()), source_id: None },
         stage: None,
         mutation_mode: "patch".into(),
         task_sha256: None,
-        profile: ProfileInfo {
-            name: "default".into(),
-            digest: "4".repeat(64),
-        },
-        decision: DecisionInfo {
-            kind: "ungoverned".into(),
-            digest: Some("5".repeat(64)),
-        },
+        profile: ProfileInfo { name: "default".into(), digest: "4".repeat(64) },
+        decision: DecisionInfo { kind: "ungoverned".into(), digest: Some("5".repeat(64)) },
         base_commit: freshness.base_commit.clone(),
         base_tree: freshness.base_tree.clone(),
         result_tree: freshness.result_tree.clone(),
@@ -83,17 +73,10 @@ pub(crate) fn report() -> Report {
             patch_sha256: None,
         },
         approvals: vec![],
-        provider: ProviderInfo {
-            witness: "none".into(),
-            ..ProviderInfo::default()
-        },
+        provider: ProviderInfo { witness: "none".into(), ..ProviderInfo::default() },
         sandbox: SandboxInfo {
             level: Some("full".into()),
-            mechanisms: vec![Mechanism {
-                name: "landlock".into(),
-                version: Some("6".into()),
-                detail: None,
-            }],
+            mechanisms: vec![Mechanism { name: "landlock".into(), version: Some("6".into()), detail: None }],
             missing: vec!["memory limit (no cgroup): watched only".into()],
             network: "none".into(),
         },
@@ -107,19 +90,8 @@ pub(crate) fn report() -> Report {
             },
         )]
         .into(),
-        usage: [(
-            "backend".to_owned(),
-            UsageInfo {
-                user_us: Some(10),
-                ..UsageInfo::default()
-            },
-        )]
-        .into(),
-        timings: vec![Timing {
-            phase: "backend".into(),
-            start_us: 100,
-            duration_us: 2_000_000,
-        }],
+        usage: [("backend".to_owned(), UsageInfo { user_us: Some(10), ..UsageInfo::default() })].into(),
+        timings: vec![Timing { phase: "backend".into(), start_us: 100, duration_us: 2_000_000 }],
         host: HostInfo {
             os: "linux".into(),
             kernel: "6.18.0".into(),
@@ -128,11 +100,7 @@ pub(crate) fn report() -> Report {
             memory: Some(1 << 30),
             name: None,
         },
-        events: EventsInfo {
-            count: 2,
-            last_hash: "6".repeat(64),
-            left_out: 0,
-        },
+        events: EventsInfo { count: 2, last_hash: "6".repeat(64), left_out: 0 },
         freshness,
         quarantined: false,
         artifact_paths: [("patch.diff".to_owned(), "patch.diff".to_owned())].into(),

@@ -19,11 +19,7 @@ pub fn summary(report: &Report, evidence: Option<&str>) -> String {
         Status::Pass => "PASS",
         Status::Fail => "FAIL",
     };
-    let stage = report
-        .stage
-        .as_deref()
-        .map(|stage| format!(", stage {}", safe(stage)))
-        .unwrap_or_default();
+    let stage = report.stage.as_deref().map(|stage| format!(", stage {}", safe(stage))).unwrap_or_default();
     // Writing to a String does not fail.
     let _ = writeln!(
         out,
@@ -44,23 +40,13 @@ pub fn summary(report: &Report, evidence: Option<&str>) -> String {
         let _ = writeln!(out, "  and {} more blockers", report.blockers.len() - SHOWN);
     }
     if report.quarantined {
-        let _ = writeln!(
-            out,
-            "  quarantined: a secret stands in this evidence; do not upload or share it"
-        );
+        let _ = writeln!(out, "  quarantined: a secret stands in this evidence; do not upload or share it");
     }
     let changed = report.changed_files.len();
-    let _ = writeln!(
-        out,
-        "  {changed} {} changed",
-        if changed == 1 { "file" } else { "files" }
-    );
+    let _ = writeln!(out, "  {changed} {} changed", if changed == 1 { "file" } else { "files" });
     if !report.test_inputs_changed.is_empty() {
         let steering = report.test_inputs_changed.len();
-        let _ = writeln!(
-            out,
-            "  {steering} of them steer the tests: read them before you trust the result"
-        );
+        let _ = writeln!(out, "  {steering} of them steer the tests: read them before you trust the result");
     }
     for missing in &report.sandbox.missing {
         let _ = writeln!(out, "  not enforced: {}", safe(missing));
@@ -89,10 +75,7 @@ fn details(detail: &serde_json::Value) -> Vec<String> {
             }
             None => short(item.as_str().unwrap_or_default()),
         }));
-        let total = value
-            .get("total")
-            .and_then(serde_json::Value::as_u64)
-            .unwrap_or(0);
+        let total = value.get("total").and_then(serde_json::Value::as_u64).unwrap_or(0);
         let rest = total.saturating_sub(items.len().min(FEW) as u64);
         if rest > 0 {
             lines.push(format!("and {rest} more"));
@@ -126,9 +109,8 @@ mod tests {
         let mut report = sample::report();
         report.status = Status::Fail;
         report.exit_code = 1;
-        let paths: Vec<_> = (0..7)
-            .map(|n| json!({"path": format!("f{n}\x1b[2J"), "rule": "deny **"}))
-            .collect();
+        let paths: Vec<_> =
+            (0..7).map(|n| json!({"path": format!("f{n}\x1b[2J"), "rule": "deny **"})).collect();
         report.blockers = vec![Blocker::new(
             BlockerCode::DisallowedFile,
             "7 changes are not allowed.",
@@ -140,10 +122,7 @@ mod tests {
             out.contains("  disallowed_file: 7 changes are not allowed.\n      f0\\x1b[2J  deny **\n"),
             "{out}"
         );
-        assert!(
-            out.contains("      and 2 more\n    what to do: Have the backend leave"),
-            "{out}"
-        );
+        assert!(out.contains("      and 2 more\n    what to do: Have the backend leave"), "{out}");
         assert!(!out.contains('\x1b'));
     }
 }

@@ -60,11 +60,7 @@ pub struct Answer {
 
 impl Answer {
     fn denied(by: &str) -> Self {
-        Self {
-            outcome: ApprovalOutcome::Denied { by: by.to_owned() },
-            by: by.to_owned(),
-            reason: None,
-        }
+        Self { outcome: ApprovalOutcome::Denied { by: by.to_owned() }, by: by.to_owned(), reason: None }
     }
 
     /// Whether it was granted.
@@ -154,13 +150,7 @@ impl Approver {
             }
             Approvals::File(path) => Way::Log(Mutex::new(open_log(path, tree)?)),
         };
-        Ok(Self {
-            run_id: run_id.to_owned(),
-            way,
-            timeout,
-            ui,
-            asked: Mutex::new(0),
-        })
+        Ok(Self { run_id: run_id.to_owned(), way, timeout, ui, asked: Mutex::new(0) })
     }
 
     /// Waits for an answer, at most as long as answers may take.
@@ -205,11 +195,7 @@ impl Approver {
                 return answer;
             }
             if Instant::now() >= until {
-                return Answer {
-                    outcome: ApprovalOutcome::Expired,
-                    by: "policy".into(),
-                    reason: None,
-                };
+                return Answer { outcome: ApprovalOutcome::Expired, by: "policy".into(), reason: None };
             }
             tokio::time::sleep(POLL).await;
         }
@@ -237,11 +223,7 @@ impl Approver {
                 Decision::Grant => ApprovalOutcome::Granted,
                 Decision::Deny => ApprovalOutcome::Denied { by: line.by.clone() },
             };
-            return Some(Answer {
-                outcome,
-                by: line.by,
-                reason: line.reason,
-            });
+            return Some(Answer { outcome, by: line.by, reason: line.reason });
         }
         None
     }
@@ -263,18 +245,10 @@ impl Approver {
         }
         let by = format!("uid:{}", rustix::process::getuid().as_raw());
         match tokio::time::timeout(self.timeout, receive).await {
-            Ok(Ok(Ok(true))) => Answer {
-                outcome: ApprovalOutcome::Granted,
-                by,
-                reason: None,
-            },
+            Ok(Ok(Ok(true))) => Answer { outcome: ApprovalOutcome::Granted, by, reason: None },
             Ok(Ok(Ok(false))) => Answer::denied(&by),
             Ok(_) => Answer::denied("policy"),
-            Err(_) => Answer {
-                outcome: ApprovalOutcome::Expired,
-                by: "policy".into(),
-                reason: None,
-            },
+            Err(_) => Answer { outcome: ApprovalOutcome::Expired, by: "policy".into(), reason: None },
         }
     }
 }
@@ -288,10 +262,7 @@ fn ask(prompt: &str) -> std::io::Result<bool> {
 }
 
 fn open_log(path: &Path, tree: &Path) -> Result<AnswerLog, ApproveError> {
-    let failed = |why: String| ApproveError::Log {
-        path: path.display().to_string(),
-        why,
-    };
+    let failed = |why: String| ApproveError::Log { path: path.display().to_string(), why };
     let file = File::open(path).map_err(|e| failed(e.to_string()))?;
     let meta = file.metadata().map_err(|e| failed(e.to_string()))?;
     if !meta.is_file() {
@@ -303,10 +274,7 @@ fn open_log(path: &Path, tree: &Path) -> Result<AnswerLog, ApproveError> {
             "it is inside the work tree, where a backend's copy could be mistaken for it".into(),
         ));
     }
-    Ok(AnswerLog {
-        file,
-        used: HashSet::new(),
-    })
+    Ok(AnswerLog { file, used: HashSet::new() })
 }
 
 #[cfg(test)]
@@ -327,10 +295,7 @@ mod tests {
     }
 
     fn settle(approver: &Approver, request: &Request) -> Answer {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(approver.settle(request))
     }
 
@@ -338,10 +303,7 @@ mod tests {
     fn an_answer_counts_once_for_its_run_and_subject_only() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let request = Request::about("a1", "delete the database");
-        let other = Request {
-            subject_sha256: "00".into(),
-            ..request.clone()
-        };
+        let other = Request { subject_sha256: "00".into(), ..request.clone() };
         let text = [
             "not json\n".to_owned(),
             line(&request, "r-2", "grant"),
@@ -353,11 +315,7 @@ mod tests {
         let answer = settle(&approver, &request);
         assert!(answer.granted());
         assert_eq!(answer.by, "ann");
-        assert_eq!(
-            settle(&approver, &request).outcome,
-            ApprovalOutcome::Expired,
-            "used already"
-        );
+        assert_eq!(settle(&approver, &request).outcome, ApprovalOutcome::Expired, "used already");
     }
 
     #[test]
@@ -369,10 +327,7 @@ mod tests {
         let approver = approver(file.path(), Duration::from_millis(120));
         assert_eq!(settle(&approver, &request).outcome, ApprovalOutcome::Expired);
         std::fs::write(file.path(), text).unwrap();
-        assert_eq!(
-            settle(&approver, &request).outcome,
-            ApprovalOutcome::Denied { by: "ann".into() }
-        );
+        assert_eq!(settle(&approver, &request).outcome, ApprovalOutcome::Denied { by: "ann".into() });
     }
 
     #[test]

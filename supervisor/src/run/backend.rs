@@ -119,18 +119,9 @@ pub(super) async fn run(needs: Needs<'_>, interrupt: &mut Interrupt) -> Result<B
     let (over_send, over) = mpsc::unbounded_channel();
     let (ask_send, asks) = mpsc::unbounded_channel();
     let mut readers = Vec::new();
-    for (stream, name, pipe) in [
-        (Stream::Stdout, STDOUT, out_read),
-        (Stream::Stderr, STDERR, err_read),
-    ] {
-        let raw = needs
-            .evidence
-            .create_raw(name)
-            .map_err(|e| BackendError::Capture(e.to_string()))?;
-        let read_again = needs
-            .evidence
-            .open(name)
-            .map_err(|e| BackendError::Capture(e.to_string()))?;
+    for (stream, name, pipe) in [(Stream::Stdout, STDOUT, out_read), (Stream::Stderr, STDERR, err_read)] {
+        let raw = needs.evidence.create_raw(name).map_err(|e| BackendError::Capture(e.to_string()))?;
+        let read_again = needs.evidence.open(name).map_err(|e| BackendError::Capture(e.to_string()))?;
         let over = over_send.clone();
         let capture = Capture::start(pipe, raw, b"", options.limits.max_log, move || {
             // The supervisor may be past caring.
@@ -138,20 +129,10 @@ pub(super) async fn run(needs: Needs<'_>, interrupt: &mut Interrupt) -> Result<B
         })
         .map_err(io("a capture thread"))?;
         let tail = LineTail::new(read_again, capture.progress());
-        let adapter = interpret(
-            needs.plan.engine.as_ref(),
-            stream,
-            tail,
-            needs.log,
-            &heard,
-            ask_send.clone(),
-        )
-        .map_err(io("an adapter thread"))?;
-        readers.push(StreamReader {
-            name,
-            capture,
-            adapter,
-        });
+        let adapter =
+            interpret(needs.plan.engine.as_ref(), stream, tail, needs.log, &heard, ask_send.clone())
+                .map_err(io("an adapter thread"))?;
+        readers.push(StreamReader { name, capture, adapter });
     }
     drop(ask_send);
 
@@ -203,30 +184,17 @@ pub(super) async fn run(needs: Needs<'_>, interrupt: &mut Interrupt) -> Result<B
         asks: Some((asks, &settler as &dyn Settle)),
         memory: started.watch_memory,
     };
-    let finish = supervise(watched, times, interrupt, needs.ui.as_ref())
-        .await
-        .map_err(|e| e.to_string());
+    let finish = supervise(watched, times, interrupt, needs.ui.as_ref()).await.map_err(|e| e.to_string());
     if finish.is_err() {
         started.running.kill();
     }
-    let mut ends = readers
-        .into_iter()
-        .map(|reader| end_reader(reader, needs.evidence));
+    let mut ends = readers.into_iter().map(|reader| end_reader(reader, needs.evidence));
     let (Some(out), Some(err)) = (ends.next(), ends.next()) else {
         return Err(BackendError::Capture("a stream was lost".into()));
     };
-    let settled = settler
-        .settled
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
+    let settled = settler.settled.into_inner().unwrap_or_else(PoisonError::into_inner);
     let heard = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
-    Ok(BackendRun {
-        started,
-        finish,
-        captured: [out, err],
-        heard,
-        settled,
-    })
+    Ok(BackendRun { started, finish, captured: [out, err], heard, settled })
 }
 
 fn announce(needs: &Needs<'_>, running: &Running, missing: &[String]) {
@@ -239,13 +207,7 @@ fn announce(needs: &Needs<'_>, running: &Running, missing: &[String]) {
             .with("landlock_abi", enforced.landlock_abi)
             .with("missing", missing.to_vec()),
     );
-    let argv: Vec<String> = needs
-        .plan
-        .start
-        .argv
-        .iter()
-        .map(|a| a.to_string_lossy().into_owned())
-        .collect();
+    let argv: Vec<String> = needs.plan.start.argv.iter().map(|a| a.to_string_lossy().into_owned()).collect();
     needs.log.emit(
         NewEvent::new(EventType::BackendStarted, Source::Supervisor)
             .with("engine", needs.plan.resolved.options.engine.clone())
@@ -288,53 +250,40 @@ fn interpret(
     let adapter = Mutex::new(engine.adapter(stream));
     let log = Arc::clone(log);
     let heard = Arc::clone(heard);
-    std::thread::Builder::new()
-        .name(format!("adapter-{}", stream.as_str()))
-        .spawn(move || {
-            let take = |said: Vec<Said>| {
-                for one in said {
-                    match one {
-                        Said::Event(event) => log.emit(event),
-                        Said::Ask { id, subject } => {
-                            let _ = asks.send(Ask { id, subject });
-                        }
-                        Said::End(end) => {
-                            heard.lock().unwrap_or_else(PoisonError::into_inner).end = Some(end)
-                        }
-                        Said::Provider(failure) => {
-                            let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
-                            if heard.provider.len() < 100 {
-                                heard.provider.push(failure);
-                            }
+    std::thread::Builder::new().name(format!("adapter-{}", stream.as_str())).spawn(move || {
+        let take = |said: Vec<Said>| {
+            for one in said {
+                match one {
+                    Said::Event(event) => log.emit(event),
+                    Said::Ask { id, subject } => {
+                        let _ = asks.send(Ask { id, subject });
+                    }
+                    Said::End(end) => heard.lock().unwrap_or_else(PoisonError::into_inner).end = Some(end),
+                    Said::Provider(failure) => {
+                        let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+                        if heard.provider.len() < 100 {
+                            heard.provider.push(failure);
                         }
                     }
                 }
-            };
-            let result = tail.run(
-                |line| {
-                    let mut said = Vec::new();
-                    adapter
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .line(line, &mut said);
-                    take(said);
-                },
-                || {
-                    let mut said = Vec::new();
-                    adapter
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .idle(&mut said);
-                    take(said);
-                },
-            );
-            if let Err(error) = result {
-                log.defect(format!(
-                    "the adapter of {} could not read its raw log: {error}",
-                    stream.as_str()
-                ));
             }
-        })
+        };
+        let result = tail.run(
+            |line| {
+                let mut said = Vec::new();
+                adapter.lock().unwrap_or_else(PoisonError::into_inner).line(line, &mut said);
+                take(said);
+            },
+            || {
+                let mut said = Vec::new();
+                adapter.lock().unwrap_or_else(PoisonError::into_inner).idle(&mut said);
+                take(said);
+            },
+        );
+        if let Err(error) = result {
+            log.defect(format!("the adapter of {} could not read its raw log: {error}", stream.as_str()));
+        }
+    })
 }
 
 struct Settler<'a> {
@@ -356,30 +305,19 @@ impl Settle for Settler<'_> {
                 // A backend that is gone, or that does not read, gets no answer, which is no grant.
                 let _ = rustix::io::write(pipe, &bytes);
             }
-            self.settled
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(Settled {
-                    request,
-                    asked_by: "backend",
-                    answer,
-                });
+            self.settled.lock().unwrap_or_else(PoisonError::into_inner).push(Settled {
+                request,
+                asked_by: "backend",
+                answer,
+            });
         })
     }
 }
 
 /// The event that says what became of a request.
 pub(super) fn answer_event(request: &Request, answer: &Answer) -> NewEvent {
-    let event_type = if answer.granted() {
-        EventType::ApprovalGranted
-    } else {
-        EventType::ApprovalDenied
-    };
-    let source = if answer.by == "policy" {
-        Source::Supervisor
-    } else {
-        Source::Operator
-    };
+    let event_type = if answer.granted() { EventType::ApprovalGranted } else { EventType::ApprovalDenied };
+    let source = if answer.by == "policy" { Source::Supervisor } else { Source::Operator };
     let mut event = NewEvent::new(event_type, source)
         .call(request.id.clone())
         .with("id", request.id.clone())

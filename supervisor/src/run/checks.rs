@@ -43,9 +43,7 @@ pub(super) struct CheckRun {
 impl CheckRun {
     /// Exit code and signal of its main process.
     pub(super) fn ended(&self) -> (Option<i32>, Option<i32>) {
-        self.finish
-            .as_ref()
-            .map_or((None, None), |f| (f.ended.code, f.ended.signal))
+        self.finish.as_ref().map_or((None, None), |f| (f.ended.code, f.ended.signal))
     }
 
     /// From start to end, in milliseconds.
@@ -76,25 +74,16 @@ pub(super) struct Check<'a> {
 pub(super) async fn run(needs: &Needs<'_>, check: Check<'_>, interrupt: &mut Interrupt) -> CheckRun {
     match try_run(needs, check, interrupt).await {
         Ok(run) => run,
-        Err(why) => CheckRun {
-            started: None,
-            finish: Err(why),
-            over_cap: false,
-            output: 0,
-            word: Vec::new(),
-        },
+        Err(why) => {
+            CheckRun { started: None, finish: Err(why), over_cap: false, output: 0, word: Vec::new() }
+        }
     }
 }
 
 /// Writes the test log of a run whose tests did not run.
 pub(super) fn test_log_without_run(evidence: &EvidenceDir, run_id: &str, command: Option<&str>, note: &str) {
     let mut bytes = testlog::header(run_id, command);
-    let end = TestEnd {
-        output_bytes: 0,
-        exit_code: None,
-        signal: None,
-        note: Some(note.to_owned()),
-    };
+    let end = TestEnd { output_bytes: 0, exit_code: None, signal: None, note: Some(note.to_owned()) };
     bytes.extend(testlog::trailer(&end, false));
     // Remembered by the directory where it fails.
     let _ = evidence.write_whole(crate::evidence::TEST_LOG, &bytes);
@@ -103,19 +92,11 @@ pub(super) fn test_log_without_run(evidence: &EvidenceDir, run_id: &str, command
 async fn try_run(needs: &Needs<'_>, check: Check<'_>, interrupt: &mut Interrupt) -> Result<CheckRun, String> {
     let options = &needs.plan.resolved.options;
     let is_test = check.role == "test";
-    let log_name = if is_test {
-        crate::evidence::TEST_LOG
-    } else {
-        REVIEW_LOG
-    };
+    let log_name = if is_test { crate::evidence::TEST_LOG } else { REVIEW_LOG };
     let text = |what: &'static str| move |e: std::io::Error| format!("{what}: {e}");
     let (read, write) = output_pipe().map_err(text("a pipe"))?;
     let raw = needs.evidence.create_raw(log_name).map_err(|e| e.to_string())?;
-    let head = if is_test {
-        testlog::header(needs.run_id, Some(check.command))
-    } else {
-        Vec::new()
-    };
+    let head = if is_test { testlog::header(needs.run_id, Some(check.command)) } else { Vec::new() };
     let (over_send, over) = mpsc::unbounded_channel();
     let capture = Capture::start(read, raw, &head, options.limits.max_log, move || {
         let _ = over_send.send(log_name.to_owned());
@@ -156,14 +137,7 @@ async fn try_run(needs: &Needs<'_>, check: Check<'_>, interrupt: &mut Interrupt)
                 StartError::Program(e) => format!("the shell could not be started: {e}"),
                 e => format!("its sandbox could not be started: {e}"),
             };
-            finish_log(
-                needs.evidence,
-                log_name,
-                capture,
-                is_test,
-                None,
-                Some(why.clone()),
-            );
+            finish_log(needs.evidence, log_name, capture, is_test, None, Some(why.clone()));
             return Err(why);
         }
     };
@@ -174,14 +148,8 @@ async fn try_run(needs: &Needs<'_>, check: Check<'_>, interrupt: &mut Interrupt)
         asks: None,
         memory: started.watch_memory,
     };
-    let times = Times {
-        wall: check.timeout,
-        idle: None,
-        grace: options.timeouts.grace,
-    };
-    let finish = supervise(watched, times, interrupt, needs.ui.as_ref())
-        .await
-        .map_err(|e| e.to_string());
+    let times = Times { wall: check.timeout, idle: None, grace: options.timeouts.grace };
+    let finish = supervise(watched, times, interrupt, needs.ui.as_ref()).await.map_err(|e| e.to_string());
     if finish.is_err() {
         started.running.kill();
     }
@@ -190,22 +158,10 @@ async fn try_run(needs: &Needs<'_>, check: Check<'_>, interrupt: &mut Interrupt)
         Ok(_) => None,
         Err(why) => Some(why.clone()),
     };
-    let (over_cap, output) = finish_log(
-        needs.evidence,
-        log_name,
-        capture,
-        is_test,
-        finish.as_ref().ok(),
-        note,
-    );
+    let (over_cap, output) =
+        finish_log(needs.evidence, log_name, capture, is_test, finish.as_ref().ok(), note);
     let word = word_pipe.map(read_word).unwrap_or_default();
-    Ok(CheckRun {
-        started: Some(started),
-        finish,
-        over_cap,
-        output,
-        word,
-    })
+    Ok(CheckRun { started: Some(started), finish, over_cap, output, word })
 }
 
 fn stop_word(stop: &Stop) -> &'static str {

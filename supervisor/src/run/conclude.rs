@@ -28,13 +28,10 @@ impl Run<'_> {
             "proctor.engine".to_owned(),
             evidence::trace::Attribute::from(self.plan.resolved.options.engine.as_str()),
         )];
-        let failed = self
-            .blocked_but_for_unreached()
-            .then(|| "the run is no pass".to_owned());
+        let failed = self.blocked_but_for_unreached().then(|| "the run is no pass".to_owned());
         if let Ok(mut artifact) = self.evidence.create_artifact(TRACE) {
             if let Err(error) =
-                self.timeline
-                    .write_trace(&mut artifact, &self.freshness.run_id, attributes, failed)
+                self.timeline.write_trace(&mut artifact, &self.freshness.run_id, attributes, failed)
             {
                 self.evidence.fail_write(TRACE, &error);
             }
@@ -57,23 +54,18 @@ impl Run<'_> {
         self.evidence.sync();
         self.facts.artifacts = self.evidence.facts();
         // The report for people is an artifact itself: made from the report as it will stand, but for its own entry.
-        self.facts
-            .artifacts
-            .insert(evidence::MARKDOWN.to_owned(), verdict::ArtifactFact::Written);
+        self.facts.artifacts.insert(evidence::MARKDOWN.to_owned(), verdict::ArtifactFact::Written);
         let draft = self.report(&self.judge(), events.as_ref());
         // Remembered by the directory where it fails.
-        let _ = self
-            .evidence
-            .write_whole(evidence::MARKDOWN, report::markdown::render(&draft).as_bytes());
+        let _ = self.evidence.write_whole(evidence::MARKDOWN, report::markdown::render(&draft).as_bytes());
         self.evidence.sync();
         self.facts.artifacts = self.evidence.facts();
         let verdict = self.judge();
         let report = self.report(&verdict, events.as_ref());
-        let published = report.to_json().map_err(|e| e.to_string()).and_then(|bytes| {
-            self.evidence
-                .publish_report(&bytes, None)
-                .map_err(|e| e.to_string())
-        });
+        let published = report
+            .to_json()
+            .map_err(|e| e.to_string())
+            .and_then(|bytes| self.evidence.publish_report(&bytes, None).map_err(|e| e.to_string()));
         self.ui.done();
         let defects = self.log.defects();
         let mut exit = verdict.exit;
@@ -85,20 +77,10 @@ impl Run<'_> {
         }
         let evidence = self.evidence.path().to_owned();
         match published {
-            Ok(published) => Finished {
-                exit,
-                report: Some((report, published)),
-                evidence,
-                report_error: None,
-                defects,
-            },
-            Err(error) => Finished {
-                exit,
-                report: None,
-                evidence,
-                report_error: Some(error),
-                defects,
-            },
+            Ok(published) => {
+                Finished { exit, report: Some((report, published)), evidence, report_error: None, defects }
+            }
+            Err(error) => Finished { exit, report: None, evidence, report_error: Some(error), defects },
         }
     }
 
@@ -146,10 +128,7 @@ impl Run<'_> {
         for (env, passed) in sets {
             for name in passed {
                 if let Some(value) = env.get(name) {
-                    secrets.push(Secret {
-                        name: name.clone(),
-                        value: value.clone().into_bytes(),
-                    });
+                    secrets.push(Secret { name: name.clone(), value: value.clone().into_bytes() });
                 }
             }
         }
@@ -162,9 +141,7 @@ impl Run<'_> {
         self.facts.secrets = match searched {
             Ok(found) if found.is_empty() => SecretFact::Clean,
             Ok(found) => SecretFact::Found(found),
-            Err(error) => SecretFact::Failed {
-                why: error.to_string(),
-            },
+            Err(error) => SecretFact::Failed { why: error.to_string() },
         };
     }
 
@@ -173,11 +150,7 @@ impl Run<'_> {
         let repo = &self.plan.repo;
         let manifest = self.evidence.manifest();
         let started = self.backend.as_ref().map(|b| &b.started);
-        let ended = self
-            .backend
-            .as_ref()
-            .and_then(|b| b.finish.as_ref().ok())
-            .map(|f| f.ended);
+        let ended = self.backend.as_ref().and_then(|b| b.finish.as_ref().ok()).map(|f| f.ended);
         // A tree that the patch does not carry is no result.
         let result_tree = match (&self.set, &self.patch_info) {
             (Some(set), Some(_)) => Some(set.result_tree.to_string()),
@@ -188,41 +161,27 @@ impl Run<'_> {
         let mut usage = BTreeMap::new();
         if let Some(ran) = &self.backend {
             let output = ran.captured.iter().map(|(_, end)| end.size).sum();
-            usage.insert(
-                "backend".to_owned(),
-                settle::usage(&ran.started.running, ended, output),
-            );
+            usage.insert("backend".to_owned(), settle::usage(&ran.started.running, ended, output));
         }
         for (name, check) in [("test", &self.test), ("review", &self.review)] {
-            if let Some(CheckRun {
-                started: Some(started),
-                finish,
-                output,
-                ..
-            }) = check
-            {
+            if let Some(CheckRun { started: Some(started), finish, output, .. }) = check {
                 let ended = finish.as_ref().ok().map(|f| f.ended);
                 usage.insert(name.to_owned(), settle::usage(&started.running, ended, *output));
             }
         }
-        let mut artifact_paths: BTreeMap<String, String> = manifest
-            .iter()
-            .map(|a| (a.name.clone(), a.name.clone()))
-            .collect();
+        let mut artifact_paths: BTreeMap<String, String> =
+            manifest.iter().map(|a| (a.name.clone(), a.name.clone())).collect();
         for name in [evidence::REPORT, evidence::REPORT_DIGEST] {
             artifact_paths.insert(name.to_owned(), name.to_owned());
         }
         let mut sandbox = settle::sandbox_info(started, options.net);
         for name in &self.secrets_short {
-            sandbox.missing.push(format!(
-                "search for the passed variable {name}: its value is too short to look for"
-            ));
+            sandbox
+                .missing
+                .push(format!("search for the passed variable {name}: its value is too short to look for"));
         }
-        let freshness = self.freshness.end(
-            Some(base_commit.clone()),
-            Some(base_tree.clone()),
-            result_tree.clone(),
-        );
+        let freshness =
+            self.freshness.end(Some(base_commit.clone()), Some(base_tree.clone()), result_tree.clone());
         Report {
             schema_version: report::SCHEMA.into(),
             proctor_version: env!("CARGO_PKG_VERSION").into(),
@@ -270,10 +229,7 @@ impl Run<'_> {
             tests: self.test_info(),
             review: self.review_info(),
             approvals: settle::approvals(&self.settled),
-            provider: ProviderInfo {
-                witness: "none".into(),
-                ..ProviderInfo::default()
-            },
+            provider: ProviderInfo { witness: "none".into(), ..ProviderInfo::default() },
             sandbox,
             limits: settle::limits(
                 &options.limits,
@@ -333,13 +289,7 @@ impl Run<'_> {
         };
         ReviewInfo {
             status,
-            command: self
-                .plan
-                .resolved
-                .options
-                .review
-                .as_ref()
-                .map(|r| r.command.clone()),
+            command: self.plan.resolved.options.review.as_ref().map(|r| r.command.clone()),
             exit_code: finish.and_then(|f| f.ended.code),
             duration_ms: finish.map(|f| f.took.as_millis() as u64),
             patch_sha256: self

@@ -54,16 +54,10 @@ impl HostId {
         let own = rustix::process::geteuid().as_raw();
         if own != 0 {
             let gid = rustix::process::getegid().as_raw();
-            return Ok(Self {
-                identity: identity(own, gid),
-                _lock: None,
-            });
+            return Ok(Self { identity: identity(own, gid), _lock: None });
         }
         let base = free_range(&read("/etc/passwd"), &read("/etc/subuid")).ok_or(IdentityError::NoRange)?;
-        let failed = |error: io::Error| IdentityError::Locks {
-            dir: locks.to_owned(),
-            error,
-        };
+        let failed = |error: io::Error| IdentityError::Locks { dir: locks.to_owned(), error };
         make_private_dir(locks).map_err(failed)?;
         for slot in 0..RANGE {
             let uid = base + slot;
@@ -76,10 +70,7 @@ impl HostId {
             // Held until dropped, and let go of by the kernel if this process dies.
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {
-                    return Ok(Self {
-                        identity: identity(uid, uid),
-                        _lock: Some(file),
-                    });
+                    return Ok(Self { identity: identity(uid, uid), _lock: Some(file) });
                 }
                 Err(rustix::io::Errno::AGAIN) => {}
                 Err(e) => return Err(failed(e.into())),
@@ -90,12 +81,7 @@ impl HostId {
 }
 
 fn identity(host_uid: u32, host_gid: u32) -> Identity {
-    Identity {
-        inside_uid: INSIDE,
-        inside_gid: INSIDE,
-        host_uid,
-        host_gid,
-    }
+    Identity { inside_uid: INSIDE, inside_gid: INSIDE, host_uid, host_gid }
 }
 
 /// A missing file claims nothing; one that cannot be read is treated the same, as the kernel does not consult it.
@@ -108,32 +94,22 @@ fn make_private_dir(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     let meta = fs::symlink_metadata(path)?;
     if !meta.is_dir() || meta.uid() != 0 || meta.mode() & 0o022 != 0 {
-        return Err(io::Error::other(
-            "it is not a directory that root alone can write",
-        ));
+        return Err(io::Error::other("it is not a directory that root alone can write"));
     }
     Ok(())
 }
 
 /// The first range that neither passwd nor subuid touches.
 fn free_range(passwd: &str, subuid: &str) -> Option<u32> {
-    let users = passwd
-        .lines()
-        .filter_map(|l| l.split(':').nth(2)?.parse::<u64>().ok())
-        .map(|uid| (uid, 1));
+    let users = passwd.lines().filter_map(|l| l.split(':').nth(2)?.parse::<u64>().ok()).map(|uid| (uid, 1));
     let ranges = subuid.lines().filter_map(|l| {
         let mut parts = l.split(':').skip(1);
-        Some((
-            parts.next()?.parse::<u64>().ok()?,
-            parts.next()?.parse::<u64>().ok()?,
-        ))
+        Some((parts.next()?.parse::<u64>().ok()?, parts.next()?.parse::<u64>().ok()?))
     });
     let taken: Vec<(u64, u64)> = users.chain(ranges).collect();
     CANDIDATES.map(|n| n * STEP).find(|base| {
         let (start, end) = (u64::from(*base), u64::from(*base) + u64::from(RANGE));
-        taken
-            .iter()
-            .all(|(first, count)| first.saturating_add(*count) <= start || *first >= end)
+        taken.iter().all(|(first, count)| first.saturating_add(*count) <= start || *first >= end)
     })
 }
 
@@ -144,18 +120,9 @@ mod tests {
     #[test]
     fn a_range_keeps_clear_of_users_and_their_subordinates() {
         let first = CANDIDATES.start * STEP;
-        assert_eq!(
-            free_range("root:x:0:0::/:/bin/sh\n", "a:100000:65536\n"),
-            Some(first)
-        );
-        assert_eq!(
-            free_range(&format!("x:x:{}:1::/:/\n", first + 7), ""),
-            Some(first + STEP)
-        );
-        assert_eq!(
-            free_range("", &format!("a:{}:{}\n", first - 10, 70_000)),
-            Some(first + 2 * STEP)
-        );
+        assert_eq!(free_range("root:x:0:0::/:/bin/sh\n", "a:100000:65536\n"), Some(first));
+        assert_eq!(free_range(&format!("x:x:{}:1::/:/\n", first + 7), ""), Some(first + STEP));
+        assert_eq!(free_range("", &format!("a:{}:{}\n", first - 10, 70_000)), Some(first + 2 * STEP));
         assert_eq!(free_range("", "a:0:4294967295\n"), None);
     }
 }

@@ -136,20 +136,10 @@ fn facts(plan: &Plan) -> Facts {
         TestChoice::Off => TestFact::Off,
         TestChoice::Missing => TestFact::Missing,
     };
-    let review = if options.review.is_some() {
-        ReviewFact::NotReached
-    } else {
-        ReviewFact::NotAsked
-    };
+    let review = if options.review.is_some() { ReviewFact::NotReached } else { ReviewFact::NotAsked };
     let mut facts = Facts::new(mutation, test, review);
     facts.required_artifacts = REQUIRED.iter().map(|name| (*name).to_owned()).collect();
-    facts.required_events = plan
-        .resolved
-        .engine
-        .required_events
-        .iter()
-        .filter_map(required)
-        .collect();
+    facts.required_events = plan.resolved.engine.required_events.iter().filter_map(required).collect();
     facts
 }
 
@@ -204,7 +194,6 @@ impl Run<'_> {
         self.timeline.begin(name);
         self.ui.phase(name);
     }
-
 
     /// The steps up to the verdict.
     async fn steps(&mut self) -> Result<(), RunError> {
@@ -263,19 +252,12 @@ impl Run<'_> {
     fn start_events(&self) {
         let options = &self.plan.resolved.options;
         let mode = mutation_word(options.mutation);
-        let mut event = payload::run_started(
-            &self.freshness.nonce,
-            &options.engine,
-            options.stage.as_deref(),
-            mode,
-        )
-        .with("base_commit", self.plan.repo.base_commit().to_string())
-        .with("base_tree", self.plan.repo.base_tree().to_string())
-        .with(
-            "profile",
-            json!({ "name": options.profile.name, "digest": options.profile.digest }),
-        )
-        .with("nonce", self.freshness.nonce.clone());
+        let mut event =
+            payload::run_started(&self.freshness.nonce, &options.engine, options.stage.as_deref(), mode)
+                .with("base_commit", self.plan.repo.base_commit().to_string())
+                .with("base_tree", self.plan.repo.base_tree().to_string())
+                .with("profile", json!({ "name": options.profile.name, "digest": options.profile.digest }))
+                .with("nonce", self.freshness.nonce.clone());
         if let Some(task) = &options.task {
             event = event.with("task_sha256", sha256_hex(task.as_bytes()));
         }
@@ -293,8 +275,7 @@ impl Run<'_> {
         bytes.push(b'\n');
         // A failure is remembered by the directory.
         let _ = self.evidence.write_whole(evidence::DECISION, &bytes);
-        self.log
-            .emit(supervisor(EventType::DecisionRecorded).with("kind", "ungoverned"));
+        self.log.emit(supervisor(EventType::DecisionRecorded).with("kind", "ungoverned"));
     }
 
     fn survey_start(&mut self) -> Option<Survey> {
@@ -317,9 +298,7 @@ impl Run<'_> {
                 None
             }
             Err(error) => {
-                self.facts.start_tree = StartTree::Unknown {
-                    why: error.to_string(),
-                };
+                self.facts.start_tree = StartTree::Unknown { why: error.to_string() };
                 None
             }
         }
@@ -341,22 +320,15 @@ impl Run<'_> {
             Ok(ran) => ran,
             Err(BackendError::Start(StartError::Program(error))) => {
                 self.facts.sandbox = SandboxFact::Ready;
-                self.facts.backend = Ending::StartFailed {
-                    why: error.to_string(),
-                };
+                self.facts.backend = Ending::StartFailed { why: error.to_string() };
                 self.facts.backend_tree = TreeEnd::Dead;
                 self.log.emit(
-                    supervisor(EventType::SandboxReady)
-                        .with("level", "full")
-                        .with("program", "not executed"),
+                    supervisor(EventType::SandboxReady).with("level", "full").with("program", "not executed"),
                 );
                 return;
             }
             Err(error) => {
-                self.facts.sandbox = SandboxFact::Unavailable {
-                    why: error.to_string(),
-                    missing: Vec::new(),
-                };
+                self.facts.sandbox = SandboxFact::Unavailable { why: error.to_string(), missing: Vec::new() };
                 return;
             }
         };
@@ -374,10 +346,8 @@ impl Run<'_> {
         self.resource_limits(&ran.started.running);
         let ended = ran.finish.as_ref().ok().map(|f| f.ended);
         self.log.emit(
-            payload::backend_exited(ended.and_then(|e| e.code), ended.and_then(|e| e.signal)).with(
-                "duration_ms",
-                ran.finish.as_ref().map_or(0, |f| f.took.as_millis() as u64),
-            ),
+            payload::backend_exited(ended.and_then(|e| e.code), ended.and_then(|e| e.signal))
+                .with("duration_ms", ran.finish.as_ref().map_or(0, |f| f.took.as_millis() as u64)),
         );
         for (name, end) in &ran.captured {
             if end.beyond_cap > 0 {
@@ -401,11 +371,8 @@ impl Run<'_> {
             });
         }
         let at = format_micros(now_micros());
-        self.settled
-            .extend(ran.settled.iter().map(|s| (s.clone(), at.clone())));
-        self.facts
-            .approvals
-            .extend(ran.settled.iter().map(|s| approval_fact(s, false)));
+        self.settled.extend(ran.settled.iter().map(|s| (s.clone(), at.clone())));
+        self.facts.approvals.extend(ran.settled.iter().map(|s| approval_fact(s, false)));
         self.approval_timeouts();
         self.backend = Some(ran);
     }
@@ -429,11 +396,7 @@ impl Run<'_> {
                     Stop::Wall | Stop::Idle => {
                         let is_idle = *stop == Stop::Idle;
                         let limit_ms = if is_idle { idle } else { wall }.as_millis() as u64;
-                        self.facts.timeouts.push(TimeoutFact {
-                            phase,
-                            idle: is_idle,
-                            limit_ms,
-                        });
+                        self.facts.timeouts.push(TimeoutFact { phase, idle: is_idle, limit_ms });
                         self.log.emit(
                             supervisor(EventType::TimeoutExpired)
                                 .with("phase", phase.as_str())
@@ -459,10 +422,7 @@ impl Run<'_> {
             seen: Some(seen),
         });
         self.log.emit(
-            supervisor(EventType::LimitExceeded)
-                .with("what", what)
-                .with("limit", limit)
-                .with("seen", seen),
+            supervisor(EventType::LimitExceeded).with("what", what).with("limit", limit).with("seen", seen),
         );
     }
 
@@ -506,24 +466,11 @@ impl Run<'_> {
 
     fn approval_timeouts(&mut self) {
         let limit_ms = self.plan.resolved.options.timeouts.approval.as_millis() as u64;
-        let expired = self
-            .facts
-            .approvals
-            .iter()
-            .filter(|a| a.outcome == verdict::ApprovalOutcome::Expired)
-            .count();
-        let known = self
-            .facts
-            .timeouts
-            .iter()
-            .filter(|t| t.phase == Phase::Approval)
-            .count();
+        let expired =
+            self.facts.approvals.iter().filter(|a| a.outcome == verdict::ApprovalOutcome::Expired).count();
+        let known = self.facts.timeouts.iter().filter(|t| t.phase == Phase::Approval).count();
         for _ in known..expired {
-            self.facts.timeouts.push(TimeoutFact {
-                phase: Phase::Approval,
-                idle: false,
-                limit_ms,
-            });
+            self.facts.timeouts.push(TimeoutFact { phase: Phase::Approval, idle: false, limit_ms });
             self.log.emit(
                 supervisor(EventType::TimeoutExpired)
                     .with("phase", "approval")
@@ -540,9 +487,7 @@ impl Run<'_> {
         let layer = match ran.started.running.upper_layer() {
             Ok(layer) => layer,
             Err(error) => {
-                self.facts.changes = ChangesFact::Failed {
-                    why: error.to_string(),
-                };
+                self.facts.changes = ChangesFact::Failed { why: error.to_string() };
                 return;
             }
         };
@@ -553,9 +498,7 @@ impl Run<'_> {
                 if error.is_limit() {
                     self.output_limit("files", "--max-files", max_files, max_files);
                 }
-                self.facts.changes = ChangesFact::Failed {
-                    why: error.to_string(),
-                };
+                self.facts.changes = ChangesFact::Failed { why: error.to_string() };
                 return;
             }
         };
@@ -569,9 +512,7 @@ impl Run<'_> {
                 if matches!(error, PatchError::TooLarge { .. }) {
                     self.output_limit("patch", "--max-patch", max_patch, max_patch + 1);
                 }
-                self.facts.changes = ChangesFact::Failed {
-                    why: error.to_string(),
-                };
+                self.facts.changes = ChangesFact::Failed { why: error.to_string() };
                 self.set = Some(set);
                 return;
             }
@@ -614,8 +555,7 @@ impl Run<'_> {
             let run = self.check("test", command, hidden.clone(), interrupt).await;
             let ending = self.check_ending(&run, Phase::Test);
             let (code, signal) = run.ended();
-            self.log
-                .emit(payload::test_completed(code, signal).with("duration_ms", run.duration_ms()));
+            self.log.emit(payload::test_completed(code, signal).with("duration_ms", run.duration_ms()));
             if run.over_cap {
                 self.output_limit(
                     "test.log",
@@ -632,11 +572,7 @@ impl Run<'_> {
         }
         if let Some(review) = &options.review {
             self.phase("review");
-            let sha256 = self
-                .patch_info
-                .as_ref()
-                .map(|i| i.sha256.clone())
-                .unwrap_or_default();
+            let sha256 = self.patch_info.as_ref().map(|i| i.sha256.clone()).unwrap_or_default();
             self.log.emit(
                 NewEvent::new(EventType::ReviewStarted, Source::Reviewer)
                     .with("command", review.command.clone())
@@ -700,23 +636,11 @@ impl Run<'_> {
         let options = &self.plan.resolved.options;
         let is_test = role == "test";
         let (own, mounts, timeout) = if is_test {
-            (
-                &options.test_sandbox,
-                &self.plan.test_mounts,
-                options.timeouts.test,
-            )
+            (&options.test_sandbox, &self.plan.test_mounts, options.timeouts.test)
         } else {
-            (
-                &options.review_sandbox,
-                &self.plan.review_mounts,
-                options.timeouts.review,
-            )
+            (&options.review_sandbox, &self.plan.review_mounts, options.timeouts.review)
         };
-        let digest = self
-            .patch_info
-            .as_ref()
-            .map(|i| i.sha256.clone())
-            .unwrap_or_default();
+        let digest = self.patch_info.as_ref().map(|i| i.sha256.clone()).unwrap_or_default();
         let check = Check {
             role,
             command,
@@ -758,12 +682,8 @@ impl Run<'_> {
         let Some(info) = &self.patch_info else { return };
         self.timeline.begin("approval");
         self.ui.phase("approval");
-        let mut paths: Vec<String> = set
-            .ask
-            .iter()
-            .take(20)
-            .map(|(path, _)| String::from_utf8_lossy(path).into_owned())
-            .collect();
+        let mut paths: Vec<String> =
+            set.ask.iter().take(20).map(|(path, _)| String::from_utf8_lossy(path).into_owned()).collect();
         if set.ask.len() > paths.len() {
             paths.push(format!("and {} more", set.ask.len() - paths.len()));
         }
@@ -787,11 +707,7 @@ impl Run<'_> {
             }
         };
         self.log.emit(answer_event(&request, &answer));
-        let settled = Settled {
-            request,
-            asked_by: "supervisor",
-            answer,
-        };
+        let settled = Settled { request, asked_by: "supervisor", answer };
         self.facts.approvals.push(approval_fact(&settled, true));
         self.settled.push((settled, format_micros(now_micros())));
         self.approval_timeouts();
@@ -800,19 +716,15 @@ impl Run<'_> {
     /// Step 11: the real tree is as it was.
     fn survey_end(&mut self, before: &Survey) {
         // Opened anew, by the same path: a HEAD or a directory that was swapped must be seen.
-        let after = Repo::open(self.plan.repo.root_path())
-            .map_err(|e| e.to_string())
-            .and_then(|repo| {
-                if repo.dev_ino() != self.plan.repo.dev_ino() {
-                    return Err("another directory stands at the work tree's path".to_owned());
-                }
-                survey(&repo, &self.plan.hide).map_err(|e| e.to_string())
-            });
+        let after = Repo::open(self.plan.repo.root_path()).map_err(|e| e.to_string()).and_then(|repo| {
+            if repo.dev_ino() != self.plan.repo.dev_ino() {
+                return Err("another directory stands at the work tree's path".to_owned());
+            }
+            survey(&repo, &self.plan.hide).map_err(|e| e.to_string())
+        });
         self.facts.end_tree = match after {
             Ok(after) if after.same_as(before) => EndTree::AsExpected,
-            Ok(after) => EndTree::Dirty {
-                what: after.differences(before),
-            },
+            Ok(after) => EndTree::Dirty { what: after.differences(before) },
             Err(why) => EndTree::Unknown { why },
         };
     }

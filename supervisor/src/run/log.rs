@@ -17,11 +17,7 @@ pub struct RunLog {
 impl RunLog {
     /// Without a writer (the artifact could not be made) events are shown and lost: the verdict sees that.
     pub fn new(writer: Option<EventWriter<Artifact>>, ui: Arc<dyn Ui>) -> Self {
-        Self {
-            writer: Mutex::new(writer),
-            defects: Mutex::new(Vec::new()),
-            ui,
-        }
+        Self { writer: Mutex::new(writer), defects: Mutex::new(Vec::new()), ui }
     }
 
     /// Appends an event.
@@ -39,37 +35,22 @@ impl RunLog {
     /// Remembers a defect of Proctor: the run ends with exit code 5.
     pub fn defect(&self, what: String) {
         tracing::error!(defect = %what, "a defect in Proctor");
-        self.defects
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(what);
+        self.defects.lock().unwrap_or_else(PoisonError::into_inner).push(what);
     }
 
     /// Defects so far.
     pub fn defects(&self) -> Vec<String> {
-        self.defects
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.defects.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What was seen so far; `None` where there is no log.
     pub fn index(&self) -> Option<EventIndex> {
-        self.writer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_ref()
-            .map(|w| w.index().clone())
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|w| w.index().clone())
     }
 
     /// Hands what has gathered to the file.
     pub fn flush(&self) {
-        if let Some(writer) = self
-            .writer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_mut()
-        {
+        if let Some(writer) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             // Remembered by the artifact, as above.
             let _ = writer.flush();
         }
@@ -77,11 +58,7 @@ impl RunLog {
 
     /// Ends the log: its summary, and the artifact finished. `None` where that failed.
     pub fn finish(&self) -> Option<EventLogEnd> {
-        let writer = self
-            .writer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()?;
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         let (artifact, end) = writer.finish().ok()?;
         artifact.finish().ok()?;
         Some(end)

@@ -41,6 +41,5 @@ pub(super) fn resident(running: &Running) -> u64 {
 /// The host pid behind the pidfd (proc(5), fdinfo).
 fn pid_of(running: &Running) -> Option<u32> {
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", running.as_fd().as_raw_fd())).ok()?;
-    text.lines()
-        .find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
+    text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
 }

@@ -71,10 +71,7 @@ impl Plan {
         let rules = ChangeRules::new(&options.changes, &options.hide).map_err(error)?;
         let hide = GlobList::new(&options.hide).map_err(error)?;
         let Some(engine) = engine::find(&options.engine) else {
-            return fail(format!(
-                "the engine {} has no adapter in this version",
-                options.engine
-            ));
+            return fail(format!("the engine {} has no adapter in this version", options.engine));
         };
         let start = engine.start(options).map_err(error)?;
         let evidence = match &options.evidence {
@@ -82,17 +79,8 @@ impl Plan {
             None => dirs.run(run_id),
         };
         check_tree(&repo, &dirs, &evidence)?;
-        let backend: Vec<MountRule> = options
-            .mounts
-            .iter()
-            .chain(&resolved.engine.mounts)
-            .cloned()
-            .collect();
-        for rules in [
-            &backend,
-            &options.test_sandbox.mounts,
-            &options.review_sandbox.mounts,
-        ] {
+        let backend: Vec<MountRule> = options.mounts.iter().chain(&resolved.engine.mounts).cloned().collect();
+        for rules in [&backend, &options.test_sandbox.mounts, &options.review_sandbox.mounts] {
             check_mounts(rules, &repo, &dirs, &evidence)?;
         }
         let git = git_view(&repo).map_err(error)?;

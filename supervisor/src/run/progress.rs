@@ -43,10 +43,7 @@ pub fn standard_error() -> std::sync::Arc<dyn Ui> {
     if std::io::stderr().is_terminal() {
         std::sync::Arc::new(Live::new())
     } else {
-        std::sync::Arc::new(Plain {
-            started: Instant::now(),
-            state: Mutex::new(PlainState::default()),
-        })
+        std::sync::Arc::new(Plain { started: Instant::now(), state: Mutex::new(PlainState::default()) })
     }
 }
 
@@ -62,10 +59,7 @@ impl Live {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_millis(120));
-        Self {
-            bar,
-            state: Mutex::new((String::new(), 0, String::new())),
-        }
+        Self { bar, state: Mutex::new((String::new(), 0, String::new())) }
     }
 
     fn update(&self, change: impl FnOnce(&mut (String, u64, String))) {
@@ -118,10 +112,8 @@ impl Plain {
 impl Ui for Plain {
     fn phase(&self, name: &str) {
         self.line(name);
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = PlainState {
-            phase: name.to_owned(),
-            last: Some(Instant::now()),
-        };
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) =
+            PlainState { phase: name.to_owned(), last: Some(Instant::now()) };
     }
 
     fn event(&self, event: &NewEvent) {
@@ -145,11 +137,7 @@ impl Ui for Plain {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.last.is_some_and(|at| at.elapsed() >= HEARTBEAT) {
             state.last = Some(Instant::now());
-            self.line(&format!(
-                "  {}: still running, {} of output",
-                state.phase,
-                size(bytes)
-            ));
+            self.line(&format!("  {}: still running, {} of output", state.phase, size(bytes)));
         }
     }
 
@@ -168,22 +156,12 @@ fn to_stderr(line: &str) {
 /// One event in a few words.
 fn describe(event: &NewEvent) -> String {
     let field = |key: &str| event.data.get(key).and_then(|v| v.as_str());
-    let detail = [
-        "code", "subject", "path", "command", "text", "what", "phase", "name", "cause",
-    ]
-    .iter()
-    .find_map(|key| field(key))
-    .unwrap_or_default();
-    let short: String = detail
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .chars()
-        .take(60)
-        .collect();
-    format!("{} {}", event.event_type, escape::terminal(&short))
-        .trim_end()
-        .to_owned()
+    let detail = ["code", "subject", "path", "command", "text", "what", "phase", "name", "cause"]
+        .iter()
+        .find_map(|key| field(key))
+        .unwrap_or_default();
+    let short: String = detail.lines().next().unwrap_or_default().chars().take(60).collect();
+    format!("{} {}", event.event_type, escape::terminal(&short)).trim_end().to_owned()
 }
 
 /// Bytes for people.

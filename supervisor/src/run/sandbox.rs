@@ -85,11 +85,7 @@ pub enum StartError {
 
 /// Bytes of the private file systems: what was set, or the default within half of the memory that backs them.
 pub fn disk_bytes(limits: &Limits, memory: u64) -> u64 {
-    if limits.disk.explicit {
-        limits.disk.value
-    } else {
-        limits.disk.value.min(memory / 2)
-    }
+    if limits.disk.explicit { limits.disk.value } else { limits.disk.value.min(memory / 2) }
 }
 
 /// The specification of one sandbox.
@@ -105,11 +101,7 @@ pub fn specification(
     let mut files = view::files(wanted.net);
     files.extend(wanted.files.iter().cloned());
     Ok(SandboxSpec {
-        program: Some(Program {
-            argv: wanted.argv.clone(),
-            env: wanted.env.clone(),
-            cwd: root.to_owned(),
-        }),
+        program: Some(Program { argv: wanted.argv.clone(), env: wanted.env.clone(), cwd: root.to_owned() }),
         identity,
         view: wanted.mounts.clone(),
         files,
@@ -155,9 +147,7 @@ pub fn start(
     };
     let name = format!("proctor-{run_id}-{}", wanted.role);
     let cgroup = Cgroup::create(&name, &wanted_limits).map_err(|e| {
-        StartError::Limit(format!(
-            "a cgroup was made and cannot be limited: {e}; see `proctor doctor`"
-        ))
+        StartError::Limit(format!("a cgroup was made and cannot be limited: {e}; see `proctor doctor`"))
     })?;
     let has = |f: fn(&Cgroup) -> bool| cgroup.as_ref().is_some_and(f);
     let mut missing = Vec::new();
@@ -212,14 +202,7 @@ pub fn start(
             missing.push("supplementary groups: an ordinary user cannot drop the caller's own".to_owned());
         }
     }
-    Ok(Started {
-        running: Arc::new(running),
-        missing,
-        watch_memory,
-        enforcers,
-        disk,
-        identity,
-    })
+    Ok(Started { running: Arc::new(running), missing, watch_memory, enforcers, disk, identity })
 }
 
 /// A path's bytes as a path.

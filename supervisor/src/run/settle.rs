@@ -19,10 +19,7 @@ use crate::verdict::ApprovalOutcome;
 /// A path for a report: text, and its bytes where they are not UTF-8.
 pub(super) fn path_text(path: &[u8]) -> PathText {
     match std::str::from_utf8(path) {
-        Ok(text) => PathText {
-            path: text.to_owned(),
-            path_b64: None,
-        },
+        Ok(text) => PathText { path: text.to_owned(), path_b64: None },
         Err(_) => PathText {
             path: String::from_utf8_lossy(path).into_owned(),
             path_b64: Some(STANDARD.encode(path)),
@@ -57,16 +54,8 @@ fn file_change(change: &Change) -> FileChange {
         new_mode: change.new.as_ref().map(|s| format!("{:06o}", s.mode)),
         old_size: change.old.as_ref().map(|s| s.size),
         new_size: change.new.as_ref().map(|s| s.size),
-        old_sha256: change
-            .old
-            .as_ref()
-            .map(|s| s.sha256.clone())
-            .filter(|s| !s.is_empty()),
-        new_sha256: change
-            .new
-            .as_ref()
-            .map(|s| s.sha256.clone())
-            .filter(|s| !s.is_empty()),
+        old_sha256: change.old.as_ref().map(|s| s.sha256.clone()).filter(|s| !s.is_empty()),
+        new_sha256: change.new.as_ref().map(|s| s.sha256.clone()).filter(|s| !s.is_empty()),
         not_in_patch: None,
     }
 }
@@ -101,12 +90,7 @@ pub(super) fn sandbox_info(started: Option<&Started>, net: Network) -> SandboxIn
     }
     .to_owned();
     let Some(started) = started else {
-        return SandboxInfo {
-            level: None,
-            mechanisms: Vec::new(),
-            missing: Vec::new(),
-            network,
-        };
+        return SandboxInfo { level: None, mechanisms: Vec::new(), missing: Vec::new(), network };
     };
     let enforced = started.running.enforced();
     let mechanisms = enforced
@@ -125,19 +109,10 @@ pub(super) fn sandbox_info(started: Option<&Started>, net: Network) -> SandboxIn
                 }
                 _ => None,
             };
-            Mechanism {
-                name: m.name(),
-                version,
-                detail: Some(m.what().to_owned()),
-            }
+            Mechanism { name: m.name(), version, detail: Some(m.what().to_owned()) }
         })
         .collect();
-    SandboxInfo {
-        level: Some("full".into()),
-        mechanisms,
-        missing: started.missing.clone(),
-        network,
-    }
+    SandboxInfo { level: Some("full".into()), mechanisms, missing: started.missing.clone(), network }
 }
 
 /// Every limit of the run.
@@ -148,10 +123,7 @@ pub(super) fn limits(
     disk: u64,
 ) -> BTreeMap<String, LimitInfo> {
     let enforcer = |name: &str| {
-        started
-            .and_then(|s| s.enforcers.get(name))
-            .map_or("none", |mechanism| *mechanism)
-            .to_owned()
+        started.and_then(|s| s.enforcers.get(name)).map_or("none", |mechanism| *mechanism).to_owned()
     };
     let one = |value: Value, unit: &str, mechanism: String, explicit: bool| LimitInfo {
         value: (!value.is_null()).then_some(value),
@@ -162,37 +134,10 @@ pub(super) fn limits(
     let time = |d: std::time::Duration| one(json!(d.as_millis() as u64), "ms", "supervisor".into(), false);
     let own = |value: u64, unit: &str| one(json!(value), unit, "supervisor".into(), false);
     let entries = [
-        (
-            "memory",
-            one(
-                json!(limits.memory.value),
-                "bytes",
-                enforcer("memory"),
-                limits.memory.explicit,
-            ),
-        ),
-        (
-            "pids",
-            one(
-                json!(limits.pids.value),
-                "tasks",
-                enforcer("pids"),
-                limits.pids.explicit,
-            ),
-        ),
-        (
-            "cpus",
-            one(
-                json!(limits.cpus),
-                "cpus",
-                enforcer("cpus"),
-                limits.cpus.is_some(),
-            ),
-        ),
-        (
-            "disk",
-            one(json!(disk), "bytes", enforcer("disk"), limits.disk.explicit),
-        ),
+        ("memory", one(json!(limits.memory.value), "bytes", enforcer("memory"), limits.memory.explicit)),
+        ("pids", one(json!(limits.pids.value), "tasks", enforcer("pids"), limits.pids.explicit)),
+        ("cpus", one(json!(limits.cpus), "cpus", enforcer("cpus"), limits.cpus.is_some())),
+        ("disk", one(json!(disk), "bytes", enforcer("disk"), limits.disk.explicit)),
         ("max_log", own(limits.max_log, "bytes")),
         ("max_files", own(limits.max_files, "files")),
         ("max_patch", own(limits.max_patch, "bytes")),
@@ -203,10 +148,7 @@ pub(super) fn limits(
         ("review", time(timeouts.review)),
         ("approval", time(timeouts.approval)),
     ];
-    entries
-        .into_iter()
-        .map(|(name, limit)| (name.to_owned(), limit))
-        .collect()
+    entries.into_iter().map(|(name, limit)| (name.to_owned(), limit)).collect()
 }
 
 /// What one sandbox used.
@@ -215,9 +157,7 @@ pub(super) fn usage(running: &Running, ended: Option<Ended>, output: u64) -> Usa
     UsageInfo {
         user_us: ended.map(|e| e.user_micros),
         system_us: ended.map(|e| e.system_micros),
-        max_memory: cgroup
-            .and_then(|u| u.memory_peak)
-            .or_else(|| ended.map(|e| e.max_rss_kib * 1024)),
+        max_memory: cgroup.and_then(|u| u.memory_peak).or_else(|| ended.map(|e| e.max_rss_kib * 1024)),
         max_tasks: None,
         disk: running.disk_usage().ok().map(|d| d.bytes),
         output: Some(output),

@@ -21,18 +21,9 @@ pub struct StateDirs {
 impl StateDirs {
     /// From the caller's environment; `None` without `$XDG_STATE_HOME` and `$HOME`.
     pub fn new(env: &HostEnv) -> Option<Self> {
-        let xdg = env
-            .get("XDG_STATE_HOME")
-            .map(PathBuf::from)
-            .filter(|p| p.is_absolute());
-        let state = xdg
-            .or_else(|| env.home().map(|home| home.join(".local/state")))?
-            .join("proctor");
-        Some(Self {
-            state,
-            config: env.config_dir(),
-            system: env.system_dir.clone(),
-        })
+        let xdg = env.get("XDG_STATE_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
+        let state = xdg.or_else(|| env.home().map(|home| home.join(".local/state")))?.join("proctor");
+        Some(Self { state, config: env.config_dir(), system: env.system_dir.clone() })
     }
 
     /// Evidence of a run that named no place.
@@ -47,11 +38,7 @@ impl StateDirs {
 
     /// Everything that no sandbox may show.
     pub fn own(&self) -> Vec<PathBuf> {
-        let mut all = vec![
-            self.state.clone(),
-            self.system.clone(),
-            PathBuf::from("/run/proctor"),
-        ];
+        let mut all = vec![self.state.clone(), self.system.clone(), PathBuf::from("/run/proctor")];
         all.extend(self.config.clone());
         all
     }

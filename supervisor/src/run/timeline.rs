@@ -26,22 +26,13 @@ impl Timeline {
     /// Begins now.
     pub(super) fn new() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self {
-            start: Instant::now(),
-            start_ns: since.as_nanos() as u64,
-            phases: Vec::new(),
-        }
+        Self { start: Instant::now(), start_ns: since.as_nanos() as u64, phases: Vec::new() }
     }
 
     /// A phase begins; the one before it ends.
     pub(super) fn begin(&mut self, name: &'static str) {
         self.end(None);
-        self.phases.push(Phase {
-            name,
-            start: Instant::now(),
-            end: None,
-            error: None,
-        });
+        self.phases.push(Phase { name, start: Instant::now(), end: None, error: None });
     }
 
     /// The phase ends, with an error where there was one.
@@ -77,10 +68,7 @@ impl Timeline {
         failed: Option<String>,
     ) -> std::io::Result<()> {
         let random = |e: getrandom::Error| std::io::Error::other(e.to_string());
-        let completeness = [
-            ("phases", Completeness::Complete),
-            ("limits", Completeness::Complete),
-        ];
+        let completeness = [("phases", Completeness::Complete), ("limits", Completeness::Complete)];
         let mut writer = TraceWriter::new(out, TraceId::new().map_err(random)?, run_id, &completeness);
         let at = |instant: Instant| self.start_ns + (instant - self.start).as_nanos() as u64;
         let root = SpanId::new().map_err(random)?;

@@ -45,14 +45,8 @@ const CREDENTIALS: &[&str] = &[
     ".pi/agent/auth.json",
 ];
 /// The same below a tool's own directory (`~/.cargo` mounted alone).
-const CREDENTIALS_OF_TOOLS: &[&str] = &[
-    "credentials",
-    "credentials.toml",
-    "auth.json",
-    ".credentials.json",
-    ".npmrc",
-    ".netrc",
-];
+const CREDENTIALS_OF_TOOLS: &[&str] =
+    &["credentials", "credentials.toml", "auth.json", ".credentials.json", ".npmrc", ".netrc"];
 
 /// A mount that cannot be made as it was asked for: exit 2.
 #[derive(Debug, thiserror::Error)]
@@ -79,22 +73,10 @@ pub enum ViewError {
 /// A path that is not optional cannot be mounted.
 pub fn mounts(rules: &[MountRule]) -> Result<Vec<Mount>, ViewError> {
     let mut out = vec![
-        Mount::Private {
-            target: "/tmp".into(),
-            mode: 0o1777,
-        },
-        Mount::Private {
-            target: "/var/tmp".into(),
-            mode: 0o1777,
-        },
-        Mount::Private {
-            target: "/dev/shm".into(),
-            mode: 0o1777,
-        },
-        Mount::Private {
-            target: HOME.into(),
-            mode: 0o700,
-        },
+        Mount::Private { target: "/tmp".into(), mode: 0o1777 },
+        Mount::Private { target: "/var/tmp".into(), mode: 0o1777 },
+        Mount::Private { target: "/dev/shm".into(), mode: 0o1777 },
+        Mount::Private { target: HOME.into(), mode: 0o700 },
     ];
     let mut shown: Vec<PathBuf> = Vec::new();
     for rule in rules {
@@ -102,36 +84,24 @@ pub fn mounts(rules: &[MountRule]) -> Result<Vec<Mount>, ViewError> {
             Ok(meta) => meta,
             Err(e)
                 if rule.optional
-                    && matches!(
-                        e.kind(),
-                        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
-                    ) =>
+                    && matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) =>
             {
                 continue;
             }
             Err(error) => {
-                return Err(ViewError::Missing {
-                    path: rule.path.clone(),
-                    error,
-                });
+                return Err(ViewError::Missing { path: rule.path.clone(), error });
             }
         };
         let mut path = rule.path.clone();
         if meta.is_symlink() {
-            let missing = |error| ViewError::Missing {
-                path: rule.path.clone(),
-                error,
-            };
+            let missing = |error| ViewError::Missing { path: rule.path.clone(), error };
             let to = fs::read_link(&rule.path).map_err(missing)?;
             let real = match fs::canonicalize(&rule.path) {
                 Ok(real) => real,
                 Err(_) if rule.optional => continue,
                 Err(error) => return Err(missing(error)),
             };
-            out.push(Mount::Symlink {
-                link: rule.path.clone(),
-                to,
-            });
+            out.push(Mount::Symlink { link: rule.path.clone(), to });
             // What it leads to is there already where a mount above shows it, as /bin leads into /usr.
             if shown.iter().any(|s| real.starts_with(s)) {
                 continue;
@@ -140,15 +110,10 @@ pub fn mounts(rules: &[MountRule]) -> Result<Vec<Mount>, ViewError> {
         }
         out.push(match rule.mode {
             MountMode::Overlay if !path.is_dir() => return Err(ViewError::NotDirectory { path }),
-            MountMode::Overlay => Mount::Overlay {
-                source: path.clone(),
-                target: path.clone(),
-            },
-            mode => Mount::Bind {
-                source: path.clone(),
-                target: path.clone(),
-                writable: mode == MountMode::Rw,
-            },
+            MountMode::Overlay => Mount::Overlay { source: path.clone(), target: path.clone() },
+            mode => {
+                Mount::Bind { source: path.clone(), target: path.clone(), writable: mode == MountMode::Rw }
+            }
         });
         shown.push(path);
     }
@@ -196,14 +161,8 @@ pub fn files(network: Network) -> Vec<InjectedFile> {
                 "root:x:0:0:root:/nonexistent:/usr/sbin/nologin\nagent:x:{INSIDE}:{INSIDE}:agent:{HOME}:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
             ),
         ),
-        file(
-            "/etc/group",
-            format!("root:x:0:\nagent:x:{INSIDE}:\nnogroup:x:65534:\n"),
-        ),
-        file(
-            "/etc/hosts",
-            format!("127.0.0.1 localhost {HOSTNAME}\n::1 localhost {HOSTNAME}\n"),
-        ),
+        file("/etc/group", format!("root:x:0:\nagent:x:{INSIDE}:\nnogroup:x:65534:\n")),
+        file("/etc/hosts", format!("127.0.0.1 localhost {HOSTNAME}\n::1 localhost {HOSTNAME}\n")),
         file("/etc/hostname", format!("{HOSTNAME}\n")),
         file(
             "/etc/nsswitch.conf",
@@ -213,11 +172,7 @@ pub fn files(network: Network) -> Vec<InjectedFile> {
     if network == Network::Host
         && let Ok(resolver) = fs::read("/etc/resolv.conf")
     {
-        out.push(InjectedFile {
-            path: "/etc/resolv.conf".into(),
-            mode: 0o444,
-            content: resolver,
-        });
+        out.push(InjectedFile { path: "/etc/resolv.conf".into(), mode: 0o444, content: resolver });
     }
     out
 }
@@ -262,11 +217,7 @@ mod tests {
     use super::*;
 
     fn ro(path: &Path, optional: bool) -> MountRule {
-        MountRule {
-            path: path.to_owned(),
-            mode: MountMode::Ro,
-            optional,
-        }
+        MountRule { path: path.to_owned(), mode: MountMode::Ro, optional }
     }
 
     #[test]
@@ -303,11 +254,6 @@ mod tests {
         let whole = credential_masks(&[ro(home, false)], Some(home));
         assert_eq!(whole.len(), 2);
         let cargo = credential_masks(&[ro(&home.join(".cargo"), false)], Some(home));
-        assert_eq!(
-            cargo,
-            vec![Mount::Mask {
-                target: home.join(".cargo/credentials.toml")
-            }]
-        );
+        assert_eq!(cargo, vec![Mount::Mask { target: home.join(".cargo/credentials.toml") }]);
     }
 }

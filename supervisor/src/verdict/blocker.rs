@@ -112,12 +112,7 @@ impl Blocker {
     /// A blocker with the usual remedy of its code.
     #[must_use]
     pub fn new(code: BlockerCode, message: impl Into<String>, detail: Value) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            detail,
-            remedy: remedy(code).to_owned(),
-        }
+        Self { code, message: message.into(), detail, remedy: remedy(code).to_owned() }
     }
 
     /// The same with a remedy that knows more than the usual one.
@@ -216,11 +211,7 @@ mod tests {
         for code in BlockerCode::ALL {
             assert_eq!(serde_json::to_string(&code).unwrap(), format!("\"{code}\""));
             assert_eq!(BlockerCode::from_name(code.as_str()), Some(code));
-            assert!(
-                code.as_str()
-                    .bytes()
-                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
-            );
+            assert!(code.as_str().bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
         }
     }
 
@@ -228,10 +219,7 @@ mod tests {
     fn every_remedy_is_a_sentence() {
         for code in BlockerCode::ALL {
             let remedy = remedy(code);
-            assert!(
-                remedy.len() > 20 && remedy.ends_with('.') | remedy.ends_with(')'),
-                "{code}: {remedy}"
-            );
+            assert!(remedy.len() > 20 && remedy.ends_with('.') | remedy.ends_with(')'), "{code}: {remedy}");
         }
     }
 

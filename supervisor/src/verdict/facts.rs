@@ -465,10 +465,7 @@ impl Facts {
             }
             Phase::Changes => matches!(self.changes, ChangesFact::Read { .. }),
             Phase::Test => {
-                matches!(
-                    self.test,
-                    TestFact::Command(Ending::Exited(_) | Ending::Signalled(_))
-                )
+                matches!(self.test, TestFact::Command(Ending::Exited(_) | Ending::Signalled(_)))
             }
             Phase::Review => matches!(self.review, ReviewFact::Accepted | ReviewFact::Rejected { .. }),
             Phase::Approval => !self.approvals.is_empty(),

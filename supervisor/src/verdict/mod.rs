@@ -71,16 +71,8 @@ pub fn decide(facts: &Facts, moment: Moment) -> Verdict {
         .iter()
         .map(|blocker| ExitCode::of(blocker.code, facts.interrupted))
         .fold(ExitCode::Pass, ExitCode::worst);
-    let status = if blockers.is_empty() {
-        Status::Pass
-    } else {
-        Status::Fail
-    };
-    Verdict {
-        status,
-        blockers,
-        exit,
-    }
+    let status = if blockers.is_empty() { Status::Pass } else { Status::Fail };
+    Verdict { status, blockers, exit }
 }
 
 #[cfg(test)]

@@ -26,11 +26,7 @@ const BASE_EVENTS: [RequiredEvent; 9] = [
 ];
 
 const fn required(event_type: EventType, source: Source, phase: Phase) -> RequiredEvent {
-    RequiredEvent {
-        event_type,
-        source,
-        phase,
-    }
+    RequiredEvent { event_type, source, phase }
 }
 
 pub(super) fn blockers(facts: &Facts, moment: Moment) -> Vec<Blocker> {
@@ -57,11 +53,7 @@ fn list<T: serde::Serialize>(items: &[T]) -> Value {
 }
 
 fn plural(count: usize, one: &str, many: &str) -> String {
-    if count == 1 {
-        format!("1 {one}")
-    } else {
-        format!("{count} {many}")
-    }
+    if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
 }
 
 fn start(facts: &Facts, found: &mut Vec<Blocker>) {
@@ -69,10 +61,7 @@ fn start(facts: &Facts, found: &mut Vec<Blocker>) {
         StartTree::NotChecked | StartTree::Clean => {}
         StartTree::Dirty { paths } => found.push(Blocker::new(
             Code::DirtyStartingTree,
-            format!(
-                "The work tree was not clean at the start: {}.",
-                plural(paths.len(), "path", "paths")
-            ),
+            format!("The work tree was not clean at the start: {}.", plural(paths.len(), "path", "paths")),
             json!({ "paths": list(paths) }),
         )),
         StartTree::Unknown { why } => found.push(Blocker::new(
@@ -183,25 +172,14 @@ fn changes(facts: &Facts, found: &mut Vec<Blocker>) {
             "What the backend changed could not be established.",
             json!({ "step": "changes", "why": why }),
         )),
-        ChangesFact::Read {
-            changed,
-            disallowed,
-            needs_approval,
-        } => {
+        ChangesFact::Read { changed, disallowed, needs_approval } => {
             if *changed == 0 && facts.mutation.empty_is_a_failure() {
-                found.push(Blocker::new(
-                    Code::NoDiff,
-                    "The backend changed nothing.",
-                    json!({}),
-                ));
+                found.push(Blocker::new(Code::NoDiff, "The backend changed nothing.", json!({})));
             }
             if !disallowed.is_empty() {
                 found.push(Blocker::new(
                     Code::DisallowedFile,
-                    format!(
-                        "{} not allowed.",
-                        plural(disallowed.len(), "change is", "changes are")
-                    ),
+                    format!("{} not allowed.", plural(disallowed.len(), "change is", "changes are")),
                     json!({ "changes": list(disallowed) }),
                 ));
             }
@@ -227,14 +205,12 @@ fn checks(facts: &Facts, found: &mut Vec<Blocker>) {
         TestFact::Missing | TestFact::Off => None,
         TestFact::Command(ending) => match ending {
             Ending::NotStarted | Ending::Exited(0) | Ending::Stopped => None,
-            Ending::StartFailed { why } => Some((
-                "The test command could not be run.".to_owned(),
-                json!({ "why": why }),
-            )),
-            Ending::Exited(code) => Some((
-                format!("The test command exited with code {code}."),
-                json!({ "exit_code": code }),
-            )),
+            Ending::StartFailed { why } => {
+                Some(("The test command could not be run.".to_owned(), json!({ "why": why })))
+            }
+            Ending::Exited(code) => {
+                Some((format!("The test command exited with code {code}."), json!({ "exit_code": code })))
+            }
             Ending::Signalled(signal) => Some((
                 format!("The test command was killed by signal {signal}."),
                 json!({ "signal": signal }),
@@ -311,11 +287,7 @@ fn limits(facts: &Facts, found: &mut Vec<Blocker>) {
 }
 
 fn limit_blocker(code: Code, limit: &LimitFact) -> Blocker {
-    let option = limit
-        .option
-        .as_deref()
-        .map(|option| format!(" ({option})"))
-        .unwrap_or_default();
+    let option = limit.option.as_deref().map(|option| format!(" ({option})")).unwrap_or_default();
     Blocker::new(
         code,
         format!("The limit {} of {} was hit{option}.", limit.what, limit.limit),
@@ -325,11 +297,7 @@ fn limit_blocker(code: Code, limit: &LimitFact) -> Blocker {
 
 fn events(facts: &Facts, found: &mut Vec<Blocker>) {
     let Some(index) = &facts.events else {
-        found.push(Blocker::new(
-            Code::EventMissing,
-            "No event log was kept.",
-            json!({ "missing": "all" }),
-        ));
+        found.push(Blocker::new(Code::EventMissing, "No event log was kept.", json!({ "missing": "all" })));
         return;
     };
     let mut missing: Vec<RequiredEvent> = BASE_EVENTS
@@ -341,10 +309,8 @@ fn events(facts: &Facts, found: &mut Vec<Blocker>) {
     missing.sort_unstable();
     missing.dedup();
     if !missing.is_empty() {
-        let names: Vec<String> = missing
-            .iter()
-            .map(|event| format!("{} from {}", event.event_type, event.source))
-            .collect();
+        let names: Vec<String> =
+            missing.iter().map(|event| format!("{} from {}", event.event_type, event.source)).collect();
         found.push(Blocker::new(
             Code::EventMissing,
             format!("Required events were not seen: {}.", names.join(", ")),
@@ -377,10 +343,7 @@ fn evidence(facts: &Facts, moment: Moment, found: &mut Vec<Blocker>) {
         SecretFact::NotDone | SecretFact::Clean => {}
         SecretFact::Found(findings) => found.push(Blocker::new(
             Code::SecretInEvidence,
-            format!(
-                "{} in the evidence.",
-                plural(findings.len(), "secret stands", "secrets stand")
-            ),
+            format!("{} in the evidence.", plural(findings.len(), "secret stands", "secrets stand")),
             json!({ "findings": list(findings) }),
         )),
         SecretFact::Failed { why } => found.push(Blocker::new(
@@ -398,11 +361,7 @@ fn evidence(facts: &Facts, moment: Moment, found: &mut Vec<Blocker>) {
             ArtifactFact::Failed { why } => unwritten.push(json!({ "name": name, "why": why })),
         }
     }
-    for name in facts
-        .required_artifacts
-        .iter()
-        .filter(|name| !facts.artifacts.contains_key(*name))
-    {
+    for name in facts.required_artifacts.iter().filter(|name| !facts.artifacts.contains_key(*name)) {
         if moment == Moment::Final {
             unwritten.push(json!({ "name": name, "why": "never begun" }));
         }
@@ -418,10 +377,7 @@ fn evidence(facts: &Facts, moment: Moment, found: &mut Vec<Blocker>) {
     if !facts.invalid.is_empty() {
         found.push(Blocker::new(
             Code::EvidenceInvalid,
-            format!(
-                "The evidence does not verify: {}.",
-                plural(facts.invalid.len(), "problem", "problems")
-            ),
+            format!("The evidence does not verify: {}.", plural(facts.invalid.len(), "problem", "problems")),
             json!({ "problems": list(&facts.invalid) }),
         ));
     }
@@ -438,10 +394,7 @@ fn stopped_without_reason(facts: &Facts, found: &mut Vec<Blocker>) {
     };
     // A backend is stopped, too, where its request was denied or its provider is gone.
     let refused = found.iter().any(|blocker| {
-        matches!(
-            blocker.code,
-            Code::ApprovalDenied | Code::ProviderUnavailable | Code::ArtifactWriteFailed
-        )
+        matches!(blocker.code, Code::ApprovalDenied | Code::ProviderUnavailable | Code::ArtifactWriteFailed)
     });
     if facts.backend == Ending::Stopped && !reason(Phase::Backend) && !refused {
         found.push(stopped(Code::BackendFailed, "backend"));
@@ -455,11 +408,7 @@ fn stopped_without_reason(facts: &Facts, found: &mut Vec<Blocker>) {
 }
 
 fn stopped(code: Code, what: &str) -> Blocker {
-    Blocker::new(
-        code,
-        format!("The {what} was stopped before its end."),
-        json!({ "stopped": true }),
-    )
+    Blocker::new(code, format!("The {what} was stopped before its end."), json!({ "stopped": true }))
 }
 
 /// With no blocker at all every step of a run must have been reached: no evidence of a step is no pass.
@@ -471,25 +420,12 @@ fn unreached(facts: &Facts, moment: Moment, found: &mut Vec<Blocker>) {
         ("backend_tree", facts.backend_tree == TreeEnd::Dead),
         ("changes", facts.reached(Phase::Changes)),
         ("test", facts.test == TestFact::Off || facts.reached(Phase::Test)),
-        (
-            "review",
-            matches!(facts.review, ReviewFact::NotAsked | ReviewFact::Accepted),
-        ),
+        ("review", matches!(facts.review, ReviewFact::NotAsked | ReviewFact::Accepted)),
         ("end_tree", facts.end_tree == EndTree::AsExpected),
-        (
-            "secrets",
-            moment == Moment::BeforeClose || facts.secrets == SecretFact::Clean,
-        ),
-        (
-            "required_artifacts",
-            moment == Moment::BeforeClose || !facts.required_artifacts.is_empty(),
-        ),
+        ("secrets", moment == Moment::BeforeClose || facts.secrets == SecretFact::Clean),
+        ("required_artifacts", moment == Moment::BeforeClose || !facts.required_artifacts.is_empty()),
     ];
-    let missing: Vec<&str> = steps
-        .iter()
-        .filter(|(_, reached)| !reached)
-        .map(|(name, _)| *name)
-        .collect();
+    let missing: Vec<&str> = steps.iter().filter(|(_, reached)| !reached).map(|(name, _)| *name).collect();
     if !missing.is_empty() {
         found.push(Blocker::new(
             Code::EventMissing,

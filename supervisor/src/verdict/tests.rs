@@ -31,27 +31,17 @@ fn good() -> Facts {
     facts.sandbox = SandboxFact::Ready;
     facts.backend = Ending::Exited(0);
     facts.backend_tree = TreeEnd::Dead;
-    facts.changes = ChangesFact::Read {
-        changed: 1,
-        disallowed: Vec::new(),
-        needs_approval: false,
-    };
+    facts.changes = ChangesFact::Read { changed: 1, disallowed: Vec::new(), needs_approval: false };
     facts.end_tree = EndTree::AsExpected;
     facts.secrets = SecretFact::Clean;
     facts.required_artifacts = ARTIFACTS.map(str::to_owned).to_vec();
-    facts.artifacts = ARTIFACTS
-        .map(|name| (name.to_owned(), ArtifactFact::Written))
-        .into();
+    facts.artifacts = ARTIFACTS.map(|name| (name.to_owned(), ArtifactFact::Written)).into();
     facts.events = Some(index());
     facts
 }
 
 fn codes(facts: &Facts) -> Vec<BlockerCode> {
-    decide(facts, Moment::Final)
-        .blockers
-        .into_iter()
-        .map(|blocker| blocker.code)
-        .collect()
+    decide(facts, Moment::Final).blockers.into_iter().map(|blocker| blocker.code).collect()
 }
 
 fn with(change: impl FnOnce(&mut Facts)) -> Facts {
@@ -61,30 +51,17 @@ fn with(change: impl FnOnce(&mut Facts)) -> Facts {
 }
 
 fn limit(what: &str) -> LimitFact {
-    LimitFact {
-        what: what.into(),
-        option: Some("--memory".into()),
-        limit: 10,
-        seen: Some(11),
-    }
+    LimitFact { what: what.into(), option: Some("--memory".into()), limit: 10, seen: Some(11) }
 }
 
 fn approval(outcome: ApprovalOutcome) -> ApprovalFact {
-    ApprovalFact {
-        id: "a1".into(),
-        subject: "changes".into(),
-        of_changes: true,
-        outcome,
-    }
+    ApprovalFact { id: "a1".into(), subject: "changes".into(), of_changes: true, outcome }
 }
 
 #[test]
 fn everything_in_order_is_a_pass() {
     let verdict = decide(&good(), Moment::Final);
-    assert_eq!(
-        (verdict.status, verdict.exit, verdict.blockers),
-        (Status::Pass, ExitCode::Pass, vec![])
-    );
+    assert_eq!((verdict.status, verdict.exit, verdict.blockers), (Status::Pass, ExitCode::Pass, vec![]));
 }
 
 #[test]
@@ -101,51 +78,24 @@ fn each_fact_raises_its_blocker_and_no_other() {
     use BlockerCode as B;
     type Change = Box<dyn FnOnce(&mut Facts)>;
     let cases: Vec<(B, u8, Change)> = vec![
-        (
-            B::DirtyStartingTree,
-            1,
-            Box::new(|f| {
-                f.start_tree = StartTree::Dirty {
-                    paths: vec!["a".into()],
-                }
-            }),
-        ),
-        (
-            B::DirtyStartingTree,
-            1,
-            Box::new(|f| f.start_tree = StartTree::Unknown { why: "x".into() }),
-        ),
+        (B::DirtyStartingTree, 1, Box::new(|f| f.start_tree = StartTree::Dirty { paths: vec!["a".into()] })),
+        (B::DirtyStartingTree, 1, Box::new(|f| f.start_tree = StartTree::Unknown { why: "x".into() })),
         (
             B::SandboxUnavailable,
             3,
             Box::new(|f| {
-                f.sandbox = SandboxFact::Unavailable {
-                    why: "uid map: EPERM".into(),
-                    missing: vec![],
-                };
+                f.sandbox = SandboxFact::Unavailable { why: "uid map: EPERM".into(), missing: vec![] };
             }),
         ),
         (B::TestCommandMissing, 1, Box::new(|f| f.test = TestFact::Missing)),
-        (
-            B::Interrupted,
-            130,
-            Box::new(|f| f.interrupted = Some(StopSignal::Int)),
-        ),
-        (
-            B::Interrupted,
-            143,
-            Box::new(|f| f.interrupted = Some(StopSignal::Term)),
-        ),
+        (B::Interrupted, 130, Box::new(|f| f.interrupted = Some(StopSignal::Int))),
+        (B::Interrupted, 143, Box::new(|f| f.interrupted = Some(StopSignal::Term))),
         (
             B::Timeout,
             1,
             Box::new(|f| {
                 f.backend = Ending::Stopped;
-                f.timeouts.push(TimeoutFact {
-                    phase: Phase::Backend,
-                    idle: true,
-                    limit_ms: 1000,
-                });
+                f.timeouts.push(TimeoutFact { phase: Phase::Backend, idle: true, limit_ms: 1000 });
             }),
         ),
         (
@@ -153,11 +103,7 @@ fn each_fact_raises_its_blocker_and_no_other() {
             1,
             Box::new(|f| {
                 f.test = TestFact::Command(Ending::Stopped);
-                f.timeouts.push(TimeoutFact {
-                    phase: Phase::Test,
-                    idle: false,
-                    limit_ms: 1000,
-                });
+                f.timeouts.push(TimeoutFact { phase: Phase::Test, idle: false, limit_ms: 1000 });
             }),
         ),
         (
@@ -165,207 +111,98 @@ fn each_fact_raises_its_blocker_and_no_other() {
             1,
             Box::new(|f| {
                 f.review = ReviewFact::Stopped;
-                f.timeouts.push(TimeoutFact {
-                    phase: Phase::Review,
-                    idle: false,
-                    limit_ms: 1000,
-                });
+                f.timeouts.push(TimeoutFact { phase: Phase::Review, idle: false, limit_ms: 1000 });
             }),
         ),
-        (
-            B::ResourceLimit,
-            1,
-            Box::new(|f| f.resource_limits.push(limit("memory"))),
-        ),
-        (
-            B::OutputLimit,
-            1,
-            Box::new(|f| f.output_limits.push(limit("patch"))),
-        ),
+        (B::ResourceLimit, 1, Box::new(|f| f.resource_limits.push(limit("memory")))),
+        (B::OutputLimit, 1, Box::new(|f| f.output_limits.push(limit("patch")))),
         (
             B::ProviderUnavailable,
             1,
             Box::new(|f| {
-                f.provider.push(ProviderFailure {
-                    kind: "auth".into(),
-                    provider: None,
-                    observed: true,
-                });
+                f.provider.push(ProviderFailure { kind: "auth".into(), provider: None, observed: true });
             }),
         ),
         (B::BackendFailed, 1, Box::new(|f| f.backend = Ending::Exited(2))),
-        (
-            B::BackendFailed,
-            1,
-            Box::new(|f| f.backend = Ending::Signalled(9)),
-        ),
-        (
-            B::BackendFailed,
-            1,
-            Box::new(|f| f.backend = Ending::StartFailed { why: "ENOENT".into() }),
-        ),
+        (B::BackendFailed, 1, Box::new(|f| f.backend = Ending::Signalled(9))),
+        (B::BackendFailed, 1, Box::new(|f| f.backend = Ending::StartFailed { why: "ENOENT".into() })),
         (B::BackendFailed, 1, Box::new(|f| f.backend = Ending::Stopped)),
         (
             B::BackendFailed,
             1,
             Box::new(|f| {
-                f.engine_end = Some(EngineEnd {
-                    ok: false,
-                    message: "gave up".into(),
-                });
+                f.engine_end = Some(EngineEnd { ok: false, message: "gave up".into() });
             }),
         ),
-        (
-            B::BackendFailed,
-            1,
-            Box::new(|f| f.backend_tree = TreeEnd::NotProved { why: "x".into() }),
-        ),
+        (B::BackendFailed, 1, Box::new(|f| f.backend_tree = TreeEnd::NotProved { why: "x".into() })),
         (
             B::Contradiction,
             1,
             Box::new(|f| {
-                f.contradictions.push(ContradictionFact {
-                    claim: "tests pass".into(),
-                    observed: "exit 1".into(),
-                });
+                f.contradictions
+                    .push(ContradictionFact { claim: "tests pass".into(), observed: "exit 1".into() });
             }),
         ),
-        (
-            B::SourceChanged,
-            1,
-            Box::new(|f| f.source = SourceFact::Changed { why: "x".into() }),
-        ),
+        (B::SourceChanged, 1, Box::new(|f| f.source = SourceFact::Changed { why: "x".into() })),
         (
             B::DisallowedFile,
             1,
             Box::new(|f| {
-                let disallowed = vec![DisallowedChange {
-                    path: ".envrc".into(),
-                    rule: "protect .envrc".into(),
-                }];
-                f.changes = ChangesFact::Read {
-                    changed: 1,
-                    disallowed,
-                    needs_approval: false,
-                };
+                let disallowed =
+                    vec![DisallowedChange { path: ".envrc".into(), rule: "protect .envrc".into() }];
+                f.changes = ChangesFact::Read { changed: 1, disallowed, needs_approval: false };
             }),
         ),
         (
             B::NoDiff,
             1,
             Box::new(|f| {
-                f.changes = ChangesFact::Read {
-                    changed: 0,
-                    disallowed: vec![],
-                    needs_approval: false,
-                };
+                f.changes = ChangesFact::Read { changed: 0, disallowed: vec![], needs_approval: false };
             }),
         ),
-        (
-            B::TestsFailed,
-            1,
-            Box::new(|f| f.test = TestFact::Command(Ending::Exited(1))),
-        ),
-        (
-            B::TestsFailed,
-            1,
-            Box::new(|f| f.test = TestFact::Command(Ending::Signalled(11))),
-        ),
+        (B::TestsFailed, 1, Box::new(|f| f.test = TestFact::Command(Ending::Exited(1)))),
+        (B::TestsFailed, 1, Box::new(|f| f.test = TestFact::Command(Ending::Signalled(11)))),
         (
             B::TestsFailed,
             1,
             Box::new(|f| f.test = TestFact::Command(Ending::StartFailed { why: "x".into() })),
         ),
+        (B::TestsFailed, 1, Box::new(|f| f.test = TestFact::Command(Ending::Stopped))),
+        (B::ReviewerRejected, 1, Box::new(|f| f.review = ReviewFact::Rejected { why: "exit 1".into() })),
+        (B::ReviewerRejected, 1, Box::new(|f| f.review = ReviewFact::Stopped)),
         (
-            B::TestsFailed,
+            B::ApprovalDenied,
             1,
-            Box::new(|f| f.test = TestFact::Command(Ending::Stopped)),
+            Box::new(|f| f.approvals.push(approval(ApprovalOutcome::Denied { by: "ann".into() }))),
         ),
-        (
-            B::ReviewerRejected,
-            1,
-            Box::new(|f| f.review = ReviewFact::Rejected { why: "exit 1".into() }),
-        ),
-        (
-            B::ReviewerRejected,
-            1,
-            Box::new(|f| f.review = ReviewFact::Stopped),
-        ),
+        (B::ApprovalDenied, 1, Box::new(|f| f.approvals.push(approval(ApprovalOutcome::Expired)))),
+        (B::ApprovalDenied, 1, Box::new(|f| f.approvals.push(approval(ApprovalOutcome::Unsettled)))),
         (
             B::ApprovalDenied,
             1,
             Box::new(|f| {
-                f.approvals
-                    .push(approval(ApprovalOutcome::Denied { by: "ann".into() }))
-            }),
-        ),
-        (
-            B::ApprovalDenied,
-            1,
-            Box::new(|f| f.approvals.push(approval(ApprovalOutcome::Expired))),
-        ),
-        (
-            B::ApprovalDenied,
-            1,
-            Box::new(|f| f.approvals.push(approval(ApprovalOutcome::Unsettled))),
-        ),
-        (
-            B::ApprovalDenied,
-            1,
-            Box::new(|f| {
-                f.changes = ChangesFact::Read {
-                    changed: 1,
-                    disallowed: vec![],
-                    needs_approval: true,
-                };
+                f.changes = ChangesFact::Read { changed: 1, disallowed: vec![], needs_approval: true };
             }),
         ),
         (B::EventMissing, 1, Box::new(|f| f.events = None)),
-        (
-            B::EventMissing,
-            1,
-            Box::new(|f| f.changes = ChangesFact::Failed { why: "EIO".into() }),
-        ),
-        (
-            B::DirtyEndingTree,
-            1,
-            Box::new(|f| {
-                f.end_tree = EndTree::Dirty {
-                    what: vec!["HEAD".into()],
-                }
-            }),
-        ),
-        (
-            B::DirtyEndingTree,
-            1,
-            Box::new(|f| f.end_tree = EndTree::Unknown { why: "x".into() }),
-        ),
+        (B::EventMissing, 1, Box::new(|f| f.changes = ChangesFact::Failed { why: "EIO".into() })),
+        (B::DirtyEndingTree, 1, Box::new(|f| f.end_tree = EndTree::Dirty { what: vec!["HEAD".into()] })),
+        (B::DirtyEndingTree, 1, Box::new(|f| f.end_tree = EndTree::Unknown { why: "x".into() })),
         (
             B::SecretInEvidence,
             1,
             Box::new(|f| {
-                let finding = SecretFinding {
-                    artifact: "backend.stdout.log".into(),
-                    secret: "API_KEY".into(),
-                };
+                let finding =
+                    SecretFinding { artifact: "backend.stdout.log".into(), secret: "API_KEY".into() };
                 f.secrets = SecretFact::Found(vec![finding]);
             }),
         ),
-        (
-            B::SecretInEvidence,
-            1,
-            Box::new(|f| f.secrets = SecretFact::Failed { why: "EIO".into() }),
-        ),
+        (B::SecretInEvidence, 1, Box::new(|f| f.secrets = SecretFact::Failed { why: "EIO".into() })),
         (
             B::ArtifactWriteFailed,
             4,
             Box::new(|f| {
-                f.artifacts.insert(
-                    "patch.diff".into(),
-                    ArtifactFact::Failed {
-                        why: "write: ENOSPC".into(),
-                    },
-                );
+                f.artifacts.insert("patch.diff".into(), ArtifactFact::Failed { why: "write: ENOSPC".into() });
             }),
         ),
         (
@@ -382,22 +219,14 @@ fn each_fact_raises_its_blocker_and_no_other() {
                 f.artifacts.remove("report.md");
             }),
         ),
-        (
-            B::EvidenceInvalid,
-            4,
-            Box::new(|f| f.invalid.push("chain".into())),
-        ),
+        (B::EvidenceInvalid, 4, Box::new(|f| f.invalid.push("chain".into()))),
     ];
     let mut seen: Vec<B> = cases.iter().map(|(code, _, _)| *code).collect();
     for (number, (code, exit, change)) in cases.into_iter().enumerate() {
         let facts = with(change);
         let verdict = decide(&facts, Moment::Final);
         assert_eq!(codes(&facts), [code], "case {number}");
-        assert_eq!(
-            (verdict.status, verdict.exit.code()),
-            (Status::Fail, exit),
-            "case {number}, {code}"
-        );
+        assert_eq!((verdict.status, verdict.exit.code()), (Status::Fail, exit), "case {number}, {code}");
     }
     // What governance decides is handed over as it is.
     for code in [B::EngineNotEnabled, B::NotEligible, B::SourceNotAdmitted] {
@@ -462,10 +291,7 @@ fn a_claim_satisfies_no_observed_requirement() {
         }
     }
     seen.note(EventType::TestCompleted, Source::Backend);
-    assert_eq!(
-        codes(&with(|f| f.events = Some(seen))),
-        [BlockerCode::EventMissing]
-    );
+    assert_eq!(codes(&with(|f| f.events = Some(seen))), [BlockerCode::EventMissing]);
 }
 
 #[test]
@@ -475,18 +301,11 @@ fn an_engines_requirement_holds_only_where_its_phase_was_reached() {
         source: Source::Backend,
         phase: Phase::BackendEnd,
     };
-    assert_eq!(
-        codes(&with(|f| f.required_events.push(turn))),
-        [BlockerCode::EventMissing]
-    );
+    assert_eq!(codes(&with(|f| f.required_events.push(turn))), [BlockerCode::EventMissing]);
     let stopped = with(|f| {
         f.required_events.push(turn);
         f.backend = Ending::Stopped;
-        f.timeouts.push(TimeoutFact {
-            phase: Phase::Backend,
-            idle: false,
-            limit_ms: 5,
-        });
+        f.timeouts.push(TimeoutFact { phase: Phase::Backend, idle: false, limit_ms: 5 });
     });
     assert_eq!(codes(&stopped), [BlockerCode::Timeout]);
 }
@@ -498,15 +317,11 @@ fn all_that_hold_are_raised_in_order_and_the_gravest_exit_wins() {
         f.test = TestFact::Command(Ending::Exited(1));
         f.changes = ChangesFact::Read {
             changed: 0,
-            disallowed: vec![DisallowedChange {
-                path: "x".into(),
-                rule: "deny x".into(),
-            }],
+            disallowed: vec![DisallowedChange { path: "x".into(), rule: "deny x".into() }],
             needs_approval: false,
         };
         f.interrupted = Some(StopSignal::Int);
-        f.artifacts
-            .insert("patch.diff".into(), ArtifactFact::Failed { why: "ENOSPC".into() });
+        f.artifacts.insert("patch.diff".into(), ArtifactFact::Failed { why: "ENOSPC".into() });
         f.output_limits.push(limit("files"));
         f.output_limits.push(limit("patch"));
     });
@@ -532,11 +347,7 @@ fn an_empty_patch_is_wanted_in_none_and_discard() {
     for mutation in [Mutation::None, Mutation::Discard] {
         let facts = with(|f| {
             f.mutation = mutation;
-            f.changes = ChangesFact::Read {
-                changed: 0,
-                disallowed: vec![],
-                needs_approval: false,
-            };
+            f.changes = ChangesFact::Read { changed: 0, disallowed: vec![], needs_approval: false };
         });
         assert_eq!(codes(&facts), []);
     }
@@ -559,24 +370,12 @@ fn long_lists_are_counted_not_carried() {
     let blocker = &decide(&facts, Moment::Final).blockers[0];
     assert_eq!(blocker.detail["paths"]["total"], 5000);
     assert_eq!(blocker.detail["paths"]["listed"].as_array().unwrap().len(), 100);
-    assert_eq!(
-        blocker.message,
-        "The work tree was not clean at the start: 5000 paths."
-    );
+    assert_eq!(blocker.message, "The work tree was not clean at the start: 5000 paths.");
 }
 
 #[test]
 fn a_timeout_names_its_phase_and_the_option_that_lengthens_it() {
-    let facts = with(|f| {
-        f.timeouts.push(TimeoutFact {
-            phase: Phase::Test,
-            idle: false,
-            limit_ms: 600_000,
-        })
-    });
+    let facts = with(|f| f.timeouts.push(TimeoutFact { phase: Phase::Test, idle: false, limit_ms: 600_000 }));
     let blocker = &decide(&facts, Moment::Final).blockers[0];
-    assert_eq!(
-        blocker.message,
-        "The wall time of phase test ran out after 10m (--test-timeout)."
-    );
+    assert_eq!(blocker.message, "The wall time of phase test ran out after 10m (--test-timeout).");
 }

@@ -81,11 +81,7 @@ pub(super) fn check(work: &mut Work<'_>, ignores: &mut Ignores) -> Result<(), Co
 fn beneath_link(work: &mut Work<'_>, link: &[u8], to: &[u8], names: &mut usize) -> Result<(), CollectError> {
     let dir = if to.is_empty() { Vec::new() } else { join(to, b"") };
     let mut inside: BTreeSet<Vec<u8>> = work.base.beneath(to)?.into_iter().map(|(path, _)| path).collect();
-    for (path, edit) in work
-        .edits
-        .range(dir.clone()..)
-        .take_while(|(p, _)| p.starts_with(&dir))
-    {
+    for (path, edit) in work.edits.range(dir.clone()..).take_while(|(p, _)| p.starts_with(&dir)) {
         if edit.is_some() {
             inside.insert(path.clone())
         } else {
@@ -117,42 +113,21 @@ fn aliases(work: &mut Work<'_>, path: &[u8], leads: &HashMap<Vec<u8>, Vec<Vec<u8
     let mut seen = BTreeSet::from([path.to_vec()]);
     let mut todo: Vec<(Vec<u8>, Vec<&[u8]>)> = vec![(path.to_vec(), Vec::new())];
     while let Some((name, used)) = todo.pop() {
-        let slashes = name
-            .iter()
-            .enumerate()
-            .filter(|(_, b)| **b == b'/')
-            .map(|(i, _)| i);
+        let slashes = name.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(i, _)| i);
         for end in slashes.chain([0, name.len()]) {
-            let rest = if end == 0 {
-                &name[..]
-            } else {
-                name.get(end + 1..).unwrap_or(&[])
-            };
-            for link in leads
-                .get(&name[..end])
-                .into_iter()
-                .flatten()
-                .filter(|l| !used.contains(&l.as_slice()))
+            let rest = if end == 0 { &name[..] } else { name.get(end + 1..).unwrap_or(&[]) };
+            for link in
+                leads.get(&name[..end]).into_iter().flatten().filter(|l| !used.contains(&l.as_slice()))
             {
-                let alias = if rest.is_empty() {
-                    link.clone()
-                } else {
-                    join(link, rest)
-                };
+                let alias = if rest.is_empty() { link.clone() } else { join(link, rest) };
                 *names += 1;
                 if seen.len() > MAX_ALIASES || *names > MAX_NAMES || alias.len() > 4096 {
-                    work.refuse(
-                        path,
-                        "symlink",
-                        "it has more names through links than can be looked at",
-                    );
+                    work.refuse(path, "symlink", "it has more names through links than can be looked at");
                     return;
                 }
                 if let Some(glob) = work.rules.protect.matching(&alias) {
-                    let message = format!(
-                        "it is what {} leads to, which is protected by {glob}",
-                        show(&alias)
-                    );
+                    let message =
+                        format!("it is what {} leads to, which is protected by {glob}", show(&alias));
                     work.refuse(path, "protect", message);
                     return;
                 }

@@ -37,38 +37,21 @@ fn changed(script: &str) -> Vec<String> {
     run(&f, &format!("{script}; cd ..; cd merged; {tree}"));
     let set = f.collect(&allow_all()).unwrap();
     let want = std::fs::read_to_string(f.path("tree")).unwrap();
-    assert_eq!(
-        set.result_tree.to_string(),
-        want.trim(),
-        "{script}: {:?}",
-        set.changes
-    );
+    assert_eq!(set.result_tree.to_string(), want.trim(), "{script}: {:?}", set.changes);
     f.check_patch(&set);
-    set.changes
-        .iter()
-        .map(|c| format!("{} {}", c.kind.as_str(), show(&c.path)))
-        .collect()
+    set.changes.iter().map(|c| format!("{} {}", c.kind.as_str(), show(&c.path))).collect()
 }
 
 #[test]
 fn removals_and_replacements() {
-    assert_eq!(
-        changed("rm a; rm -r d"),
-        ["deleted a", "deleted d/e/y", "deleted d/e/z", "deleted d/x"]
-    );
+    assert_eq!(changed("rm a; rm -r d"), ["deleted a", "deleted d/e/y", "deleted d/e/z", "deleted d/x"]);
     assert_eq!(
         changed("rm -r d; mkdir d; echo n > d/new; echo d/x > d/x"),
         ["deleted d/e/y", "deleted d/e/z", "added d/new"]
     );
-    assert_eq!(
-        changed("rm -r d/e; echo f > d/e"),
-        ["added d/e", "deleted d/e/y", "deleted d/e/z"]
-    );
+    assert_eq!(changed("rm -r d/e; echo f > d/e"), ["added d/e", "deleted d/e/y", "deleted d/e/z"]);
     assert_eq!(changed("rm a; mkdir a; echo i > a/i"), ["deleted a", "added a/i"]);
-    assert_eq!(
-        changed("rm -r d; ln -s k d"),
-        ["added d", "deleted d/e/y", "deleted d/e/z", "deleted d/x"]
-    );
+    assert_eq!(changed("rm -r d; ln -s k d"), ["added d", "deleted d/e/y", "deleted d/e/z", "deleted d/x"]);
 }
 
 #[test]
@@ -81,20 +64,10 @@ fn copy_ups_without_a_difference() {
 
 #[test]
 fn renames_modes_and_links() {
-    assert_eq!(
-        changed("mv a d/a; chmod +x b"),
-        ["deleted a", "mode_changed b", "added d/a"]
-    );
+    assert_eq!(changed("mv a d/a; chmod +x b"), ["deleted a", "mode_changed b", "added d/a"]);
     assert_eq!(
         changed("mv d dd"),
-        [
-            "deleted d/e/y",
-            "deleted d/e/z",
-            "deleted d/x",
-            "added dd/e/y",
-            "added dd/e/z",
-            "added dd/x"
-        ]
+        ["deleted d/e/y", "deleted d/e/z", "deleted d/x", "added dd/e/y", "added dd/e/z", "added dd/x"]
     );
     assert_eq!(changed("ln a hard; ln -s a soft"), ["added hard", "added soft"]);
 }
@@ -125,28 +98,16 @@ fn marks_of_the_overlay_cannot_be_forged_from_inside() {
         ("a", "user.overlay.whiteout", b""),
         ("a", "user.overlay.metacopy", b""),
     ] {
-        let _ = rustix::fs::setxattr(
-            format!("{merged}/{path}"),
-            name,
-            value,
-            rustix::fs::XattrFlags::empty(),
-        );
+        let _ =
+            rustix::fs::setxattr(format!("{merged}/{path}"), name, value, rustix::fs::XattrFlags::empty());
     }
     // That the way in works at all: an attribute of another name is taken.
-    rustix::fs::setxattr(
-        format!("{merged}/forged"),
-        "user.other",
-        b"y",
-        rustix::fs::XattrFlags::empty(),
-    )
-    .unwrap();
+    rustix::fs::setxattr(format!("{merged}/forged"), "user.other", b"y", rustix::fs::XattrFlags::empty())
+        .unwrap();
     child.stdin.as_mut().unwrap().write_all(b"end\n").unwrap();
     assert!(child.wait().unwrap().success());
     let set = f.collect(&allow_all()).unwrap();
-    let names: Vec<_> = set
-        .changes
-        .iter()
-        .map(|c| format!("{} {}", c.kind.as_str(), show(&c.path)))
-        .collect();
+    let names: Vec<_> =
+        set.changes.iter().map(|c| format!("{} {}", c.kind.as_str(), show(&c.path))).collect();
     assert_eq!(names, ["modified a", "added forged/w"]);
 }

@@ -138,9 +138,7 @@ impl ChangeSet {
             raw
         };
         if blob_id(converter.hash(), &data)? != new.oid {
-            return Err(CollectError::Differs {
-                path: change.path.clone(),
-            });
+            return Err(CollectError::Differs { path: change.path.clone() });
         }
         Ok(data)
     }
@@ -155,9 +153,7 @@ impl ChangeSet {
             Some(_) => layer::read_link(self.layer.as_fd(), &change.path)?,
         };
         if change.raw_sha256.as_deref() != Some(hex(&Sha256::digest(&data)).as_str()) {
-            return Err(CollectError::Differs {
-                path: change.path.clone(),
-            });
+            return Err(CollectError::Differs { path: change.path.clone() });
         }
         Ok(data)
     }

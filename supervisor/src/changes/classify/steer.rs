@@ -133,18 +133,13 @@ const DIRS: &[&str] = &[
 pub(super) fn steers_tests(path: &[u8]) -> bool {
     let lower = path.to_ascii_lowercase();
     let (dir, name) = split(&lower);
-    if dir
-        .split(|b| *b == b'/')
-        .any(|d| DIRS.iter().any(|n| n.as_bytes() == d))
-    {
+    if dir.split(|b| *b == b'/').any(|d| DIRS.iter().any(|n| n.as_bytes() == d)) {
         return true;
     }
     let name = String::from_utf8_lossy(name);
     let stem = name.split('.').next().unwrap_or("");
-    let words = |text: &str| {
-        text.split(['_', '-'])
-            .any(|w| matches!(w, "test" | "tests" | "spec" | "conftest"))
-    };
+    let words =
+        |text: &str| text.split(['_', '-']).any(|w| matches!(w, "test" | "tests" | "spec" | "conftest"));
     NAMES.contains(&name.as_ref())
         || words(stem)
         || name.split('.').skip(1).any(words)
@@ -200,14 +195,9 @@ mod tests {
         ] {
             assert!(steers_tests(yes.as_bytes()), "{yes}");
         }
-        for no in [
-            "src/main.rs",
-            "latest.txt",
-            "docs/contest.md",
-            "src/protest.rs",
-            "README.md",
-            "attestation.rs",
-        ] {
+        for no in
+            ["src/main.rs", "latest.txt", "docs/contest.md", "src/protest.rs", "README.md", "attestation.rs"]
+        {
             assert!(!steers_tests(no.as_bytes()), "{no}");
         }
     }

@@ -2,17 +2,11 @@ use super::*;
 use crate::changes::testing::{Fixture, allow_all, globs};
 
 fn names(set: &ChangeSet) -> Vec<String> {
-    set.changes
-        .iter()
-        .map(|c| format!("{} {}", c.kind.as_str(), show(&c.path)))
-        .collect()
+    set.changes.iter().map(|c| format!("{} {}", c.kind.as_str(), show(&c.path))).collect()
 }
 
 fn rules_of(set: &ChangeSet) -> Vec<String> {
-    set.disallowed
-        .iter()
-        .map(|d| format!("{} {}", d.rule, show(&d.path)))
-        .collect()
+    set.disallowed.iter().map(|d| format!("{} {}", d.rule, show(&d.path))).collect()
 }
 
 fn base() -> Fixture {
@@ -132,22 +126,9 @@ fn ignored_means_by_the_base_alone() {
     f.up(".gitignore", "*.hidden\n");
     f.up("evil.hidden", "is still a change");
     let set = f.collect(&allow_all()).unwrap();
-    assert_eq!(
-        names(&set),
-        ["modified .gitignore", "added evil.hidden", "added keep.log"]
-    );
-    let ignored: Vec<_> = set
-        .ignored
-        .iter()
-        .map(|i| (show(&i.path), i.kind, i.count))
-        .collect();
-    assert_eq!(
-        ignored,
-        [
-            ("target".to_owned(), "directory", 2),
-            ("x.log".to_owned(), "file", 3)
-        ]
-    );
+    assert_eq!(names(&set), ["modified .gitignore", "added evil.hidden", "added keep.log"]);
+    let ignored: Vec<_> = set.ignored.iter().map(|i| (show(&i.path), i.kind, i.count)).collect();
+    assert_eq!(ignored, [("target".to_owned(), "directory", 2), ("x.log".to_owned(), "file", 3)]);
     assert!(rules_of(&set).is_empty());
     f.check_patch(&set);
 }
@@ -253,12 +234,7 @@ fn globs_decide() {
     let set = f.collect(&rules).unwrap();
     assert_eq!(
         rules_of(&set),
-        [
-            "allow AGENTS.MD",
-            "protect AGENTS.MD",
-            "allow a.txt",
-            "deny dir/secret.key"
-        ]
+        ["allow AGENTS.MD", "protect AGENTS.MD", "allow a.txt", "deny dir/secret.key"]
     );
     let protect = set.disallowed.iter().find(|d| d.rule == "protect").unwrap();
     assert_eq!(
@@ -293,10 +269,7 @@ fn content_is_compared_as_git_stores_it() {
     f.up("d.raw", "r\n");
     f.up("e.u16", "h\0o\0\n\0");
     let set = f.collect(&allow_all()).unwrap();
-    assert_eq!(
-        names(&set),
-        ["modified a.txt", "modified d.raw", "modified e.u16"]
-    );
+    assert_eq!(names(&set), ["modified a.txt", "modified d.raw", "modified e.u16"]);
     f.check_patch(&set);
 }
 
@@ -327,20 +300,14 @@ fn limits_are_typed() {
     for i in 0..20 {
         f.up(format!("f{i}"), "x");
     }
-    let caps = Caps {
-        max_files: 10,
-        max_content: 1 << 20,
-    };
+    let caps = Caps { max_files: 10, max_content: 1 << 20 };
     let error = collect(&f.repo(), f.layer().as_fd(), &allow_all(), &caps).unwrap_err();
     assert!(error.is_limit());
     assert_eq!(
         error.to_string(),
         "more than 10 files were changed, ignored ones included; raise --max-files if that many are meant"
     );
-    let caps = Caps {
-        max_files: 100,
-        max_content: 0,
-    };
+    let caps = Caps { max_files: 100, max_content: 0 };
     let error = collect(&f.repo(), f.layer().as_fd(), &allow_all(), &caps).unwrap_err();
     assert!(error.is_limit());
     assert_eq!(
@@ -425,17 +392,9 @@ fn what_a_protected_name_leads_to_is_protected() {
     let set = f.collect(&rules).unwrap();
     assert_eq!(
         rules_of(&set),
-        [
-            "protect .cargo",
-            "protect conf/settings.json",
-            "protect docs/rules.md",
-            "protect shared/run.md"
-        ]
+        ["protect .cargo", "protect conf/settings.json", "protect docs/rules.md", "protect shared/run.md"]
     );
-    assert_eq!(
-        set.disallowed[2].message,
-        "it is what AGENTS.md leads to, which is protected by AGENTS.md"
-    );
+    assert_eq!(set.disallowed[2].message, "it is what AGENTS.md leads to, which is protected by AGENTS.md");
 }
 
 #[test]

@@ -30,11 +30,7 @@ pub(crate) struct Work<'a> {
 
 impl Work<'_> {
     pub(crate) fn refuse(&mut self, path: &[u8], rule: &'static str, message: impl Into<String>) {
-        self.disallowed.push(Disallowed {
-            path: path.to_vec(),
-            rule,
-            message: message.into(),
-        });
+        self.disallowed.push(Disallowed { path: path.to_vec(), rule, message: message.into() });
     }
 
     pub(super) fn entry(
@@ -46,16 +42,10 @@ impl Work<'_> {
         let path = entry.path.as_slice();
         let base = self.base.entry(path)?;
         let is_dir = matches!(entry.kind, Kind::Dir { .. });
-        if let Kind::Dir {
-            counted: Some(count), ..
-        } = entry.kind
+        if let Kind::Dir { counted: Some(count), .. } = entry.kind
             && skipped.contains(path)
         {
-            self.ignored.push(IgnoredChange {
-                path: path.to_vec(),
-                kind: "directory",
-                count,
-            });
+            self.ignored.push(IgnoredChange { path: path.to_vec(), kind: "directory", count });
             return self.replaced(path, base.as_ref());
         }
         if base.is_none() && !is_dir && ignores.is_ignored(self.base, path, false)? {
@@ -65,30 +55,16 @@ impl Work<'_> {
                 Kind::Whiteout => ("deleted", 0),
                 _ => ("special", 0),
             };
-            self.ignored.push(IgnoredChange {
-                path: path.to_vec(),
-                kind,
-                count,
-            });
+            self.ignored.push(IgnoredChange { path: path.to_vec(), kind, count });
             return Ok(());
         }
         if dotgit::is_alias(tree::split(path).1) {
-            self.refuse(
-                path,
-                "dot_git",
-                "a name that git or a file system takes for `.git`, below the top",
-            );
+            self.refuse(path, "dot_git", "a name that git or a file system takes for `.git`, below the top");
             return Ok(());
         }
         if base.as_ref().is_some_and(|e| e.mode == tree::GITLINK) {
             // An empty directory is how a submodule that is not checked out looks.
-            if !matches!(
-                entry.kind,
-                Kind::Dir {
-                    counted: Some(0),
-                    opaque: false
-                }
-            ) {
+            if !matches!(entry.kind, Kind::Dir { counted: Some(0), opaque: false }) {
                 self.refuse(
                     path,
                     "gitlink",
@@ -116,11 +92,7 @@ impl Work<'_> {
                 );
             }
             if capability {
-                self.refuse(
-                    path,
-                    "capability",
-                    "a file with capabilities (security.capability)",
-                );
+                self.refuse(path, "capability", "a file with capabilities (security.capability)");
             }
         }
         match &entry.kind {
@@ -172,9 +144,7 @@ impl Work<'_> {
             }
             self.delete(&full, Some(entry))?;
             if self.found.len() as u64 > self.caps.max_files {
-                return Err(CollectError::TooMany {
-                    limit: self.caps.max_files,
-                });
+                return Err(CollectError::TooMany { limit: self.caps.max_files });
             }
         }
         Ok(())
@@ -212,12 +182,7 @@ impl Work<'_> {
 
     pub(super) fn old_side(&self, base: &tree::Entry) -> Result<Side, CollectError> {
         if base.mode == tree::GITLINK {
-            return Ok(Side {
-                mode: base.mode,
-                size: 0,
-                oid: base.id,
-                sha256: String::new(),
-            });
+            return Ok(Side { mode: base.mode, size: 0, oid: base.id, sha256: String::new() });
         }
         let data = self.base.odb().blob(&base.id)?;
         Ok(Side {
@@ -260,12 +225,9 @@ impl Work<'_> {
             _ => 0,
         });
         if size > limit {
-            return Err(LayerError::Limit {
-                what: "bytes in a changed file",
-                limit,
-                option: "--max-patch",
-            }
-            .into());
+            return Err(
+                LayerError::Limit { what: "bytes in a changed file", limit, option: "--max-patch" }.into()
+            );
         }
         let raw = layer::read_file(self.layer, path, limit)?;
         let old = base.as_ref().filter(|e| is_file(e.mode));
@@ -276,17 +238,10 @@ impl Work<'_> {
             _ => tree::FILE,
         };
         let filter = self.converter.filter(self.base, path)?;
-        let stored = match self
-            .converter
-            .to_git(self.base, path, raw.clone(), old.map(|e| &e.id))
-        {
+        let stored = match self.converter.to_git(self.base, path, raw.clone(), old.map(|e| &e.id)) {
             Ok(stored) => stored,
             Err(ConvertError::Content { what, .. }) => {
-                self.refuse(
-                    path,
-                    "encoding",
-                    format!("its content is not what its attributes say: {what}"),
-                );
+                self.refuse(path, "encoding", format!("its content is not what its attributes say: {what}"));
                 return Ok(());
             }
             Err(e) => return Err(e.into()),
@@ -299,10 +254,7 @@ impl Work<'_> {
             // A copy-up of what is checked out through a filter: only the mode may differ.
             let side = self.old_side(e)?;
             if canonical(e.mode) != new_mode {
-                let new = Side {
-                    mode: new_mode,
-                    ..side.clone()
-                };
+                let new = Side { mode: new_mode, ..side.clone() };
                 self.edits.insert(path.to_vec(), Some((new_mode, e.id)));
                 self.refuse(
                     path,
@@ -370,12 +322,7 @@ impl Work<'_> {
             Some(e) if e.id == oid => ChangeKind::ModeChanged,
             Some(_) => ChangeKind::Modified,
         };
-        let new = Side {
-            mode,
-            size: stored.len() as u64,
-            oid,
-            sha256: hex(&Sha256::digest(&stored)),
-        };
+        let new = Side { mode, size: stored.len() as u64, oid, sha256: hex(&Sha256::digest(&stored)) };
         self.edits.insert(path.to_vec(), Some((mode, oid)));
         self.record(path, kind, old, Some(new), Some(hex(&Sha256::digest(raw))));
         Ok(())
@@ -417,20 +364,14 @@ impl Work<'_> {
     pub(super) fn judge(&mut self, change: &Change) {
         let path = change.path.as_slice();
         if dotgit::in_path(path) {
-            self.refuse(
-                path,
-                "dot_git",
-                "a name that git or a file system takes for `.git`",
-            );
+            self.refuse(path, "dot_git", "a name that git or a file system takes for `.git`");
         }
         let rules = self.rules;
         if let Some(glob) = rules.hide.matching(path) {
             self.refuse(path, "hidden", format!("hidden by --hide {glob}: never a change"));
         }
         if let Some(glob) = rules.protect.matching(path) {
-            let why = globs::protected_reason(glob)
-                .map(|r| format!(": it {r}"))
-                .unwrap_or_default();
+            let why = globs::protected_reason(glob).map(|r| format!(": it {r}")).unwrap_or_default();
             self.refuse(path, "protect", format!("protected by {glob}{why}"));
         }
         if let Some(glob) = rules.deny.matching(path) {

@@ -19,11 +19,7 @@ pub(super) fn generate(repo: &Repo) -> Result<Vec<u8>, RepoError> {
         out.push(b'\n');
     };
     line("[core]");
-    line(if sha256 {
-        "\trepositoryformatversion = 1"
-    } else {
-        "\trepositoryformatversion = 0"
-    });
+    line(if sha256 { "\trepositoryformatversion = 1" } else { "\trepositoryformatversion = 0" });
     line(&format!("\tfilemode = {}", settings.file_mode));
     line(&format!("\tsymlinks = {}", settings.symlinks));
     line("\tbare = false");
@@ -78,11 +74,7 @@ pub(super) fn generate(repo: &Repo) -> Result<Vec<u8>, RepoError> {
         for key in ["remote", "merge"] {
             for value in section.values(key).iter().filter(|v| usable(v)) {
                 // `branch.NAME.remote` may be a URL itself.
-                let value = if key == "remote" {
-                    safe_url(value)
-                } else {
-                    Some(value.to_vec())
-                };
+                let value = if key == "remote" { safe_url(value) } else { Some(value.to_vec()) };
                 if let Some(value) = value {
                     pair(key, &value, out);
                 }
@@ -98,21 +90,12 @@ fn sections(
     out: &mut Vec<u8>,
     mut write: impl FnMut(&gix_config::file::SectionRef<'_>, &mut Vec<u8>),
 ) {
-    for section in own
-        .sections_by_name(kind)
-        .into_iter()
-        .flatten()
-        .take(MAX_SECTIONS)
-    {
+    for section in own.sections_by_name(kind).into_iter().flatten().take(MAX_SECTIONS) {
         let header = section.header();
         let Some(name) = header.subsection_name().filter(|n| usable(n)) else {
             continue;
         };
-        let Some(name) = (if kind == "remote" {
-            safe_url(name)
-        } else {
-            Some(name.to_vec())
-        }) else {
+        let Some(name) = (if kind == "remote" { safe_url(name) } else { Some(name.to_vec()) }) else {
             continue;
         };
         out.extend_from_slice(format!("[{kind} \"").as_bytes());

@@ -7,12 +7,7 @@ use crate::changes::testing::{Fixture, git_in, play, put};
 /// Lays the view out over a copy of the work tree, as the sandbox does with an overlay.
 fn lay_out(repo: &Repo, to: &Path) -> GitView {
     let view = git_view(repo).unwrap();
-    let out = std::process::Command::new("cp")
-        .arg("-a")
-        .arg(repo.root_path())
-        .arg(to)
-        .status()
-        .unwrap();
+    let out = std::process::Command::new("cp").arg("-a").arg(repo.root_path()).arg(to).status().unwrap();
     assert!(out.success());
     let git = to.join(".git");
     if git.is_dir() {
@@ -25,10 +20,7 @@ fn lay_out(repo: &Repo, to: &Path) -> GitView {
     let alternates = git.join("objects/info/alternates");
     let mut text = std::fs::read_to_string(&alternates).unwrap();
     for (i, dir) in view.object_dirs.iter().enumerate() {
-        text = text.replace(
-            &format!("{OBJECTS_INSIDE}/{i}\n"),
-            &format!("{}\n", dir.display()),
-        );
+        text = text.replace(&format!("{OBJECTS_INSIDE}/{i}\n"), &format!("{}\n", dir.display()));
     }
     std::fs::write(&alternates, text).unwrap();
     view
@@ -37,23 +29,14 @@ fn lay_out(repo: &Repo, to: &Path) -> GitView {
 fn check(repo: &Repo, to: &Path) {
     lay_out(repo, to);
     assert_eq!(git_in(to, &["status", "--porcelain"]), "");
-    assert_eq!(
-        git_in(to, &["rev-parse", "HEAD"]).trim(),
-        repo.base_commit().to_string()
-    );
+    assert_eq!(git_in(to, &["rev-parse", "HEAD"]).trim(), repo.base_commit().to_string());
     assert!(!git_in(to, &["log", "--oneline"]).is_empty());
     put(to, b"made-inside", b"x");
     git_in(to, &["add", "made-inside"]);
     git_in(to, &["commit", "-q", "-m", "inside"]);
     git_in(to, &["fsck", "--connectivity-only"]);
-    assert_ne!(
-        git_in(to, &["rev-parse", "HEAD"]).trim(),
-        repo.base_commit().to_string()
-    );
-    assert_eq!(
-        Repo::open(repo.root_path()).unwrap().base_commit(),
-        repo.base_commit()
-    );
+    assert_ne!(git_in(to, &["rev-parse", "HEAD"]).trim(), repo.base_commit().to_string());
+    assert_eq!(Repo::open(repo.root_path()).unwrap().base_commit(), repo.base_commit());
 }
 
 fn base() -> Fixture {
@@ -121,10 +104,7 @@ fn git_works_in_the_view_of_a_shallow_clone_and_of_one_with_alternates() {
 fn nothing_secret_and_nothing_that_runs_is_carried_over() {
     let f = base();
     for (key, value) in [
-        (
-            "remote.origin.url",
-            "https://user:token@example.com/x.git?key=secret",
-        ),
+        ("remote.origin.url", "https://user:token@example.com/x.git?key=secret"),
         ("remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"),
         ("remote.origin.pushurl", "https://user:token@example.com/x.git"),
         ("remote.origin.uploadpack", "evil"),
@@ -153,19 +133,10 @@ fn nothing_secret_and_nothing_that_runs_is_carried_over() {
         assert!(!text.contains(word), "{word} in {text}");
     }
     assert!(!to.join(".git/hooks").exists());
-    assert_eq!(
-        git_in(&to, &["remote", "get-url", "origin"]).trim(),
-        "https://example.com/x.git"
-    );
-    assert_eq!(
-        git_in(&to, &["remote", "get-url", "scp"]).trim(),
-        "git@example.com:a/b.git"
-    );
+    assert_eq!(git_in(&to, &["remote", "get-url", "origin"]).trim(), "https://example.com/x.git");
+    assert_eq!(git_in(&to, &["remote", "get-url", "scp"]).trim(), "git@example.com:a/b.git");
     assert_eq!(git_in(&to, &["config", "user.name"]).trim(), "O \"Q\" \\ Uote");
-    assert_eq!(
-        git_in(&to, &["config", "branch.main.merge"]).trim(),
-        "refs/heads/main"
-    );
+    assert_eq!(git_in(&to, &["config", "branch.main.merge"]).trim(), "refs/heads/main");
 }
 
 #[test]
@@ -198,8 +169,5 @@ fn what_the_backend_did_to_its_git_directory_is_listed() {
     assert_eq!(paths, ["config", "hooks/pre-commit", "objects/ab", "packed-refs"]);
     assert_eq!(found.count, 4);
     let set = f.collect(&crate::changes::testing::allow_all()).unwrap();
-    assert!(
-        set.is_empty() && set.disallowed.is_empty(),
-        "the private .git is no change"
-    );
+    assert!(set.is_empty() && set.disallowed.is_empty(), "the private .git is no change");
 }

@@ -48,10 +48,7 @@ pub fn apply(repo: &Repo, base: ObjectId, text: &[u8], limit: u64) -> Result<Obj
     let view = TreeView::new(repo.odb(), base);
     let mut edits: BTreeMap<Vec<u8>, Edit> = BTreeMap::new();
     for part in &parts {
-        let mismatch = |what| ApplyError::Mismatch {
-            path: part.path.clone(),
-            what,
-        };
+        let mismatch = |what| ApplyError::Mismatch { path: part.path.clone(), what };
         // A second part for a path is the addition that follows a removal.
         let was = match edits.get(&part.path) {
             None => view.entry(&part.path)?,
@@ -97,9 +94,7 @@ fn one(view: &TreeView, part: &Part<'_>, was: Option<Entry>, hash: gix_hash::Kin
         None => Vec::new(),
         Some(e) if e.id == old_id => view.odb().blob(&e.id)?,
         Some(_) => {
-            return Err(Fault::Mismatch(
-                "its content is not the one that the patch was made from",
-            ));
+            return Err(Fault::Mismatch("its content is not the one that the patch was made from"));
         }
     };
     let after = match &part.body {
@@ -114,9 +109,7 @@ fn one(view: &TreeView, part: &Part<'_>, was: Option<Entry>, hash: gix_hash::Kin
         }
         Body::Binary { new, old } => {
             if *old != before {
-                return Err(Fault::Mismatch(
-                    "its content is not the one that the patch was made from",
-                ));
+                return Err(Fault::Mismatch("its content is not the one that the patch was made from"));
             }
             new.clone()
         }
@@ -129,9 +122,7 @@ fn one(view: &TreeView, part: &Part<'_>, was: Option<Entry>, hash: gix_hash::Kin
         };
     };
     if blob_id(hash, &after)? != new_id {
-        return Err(Fault::Mismatch(
-            "its new content does not have the id that the patch says",
-        ));
+        return Err(Fault::Mismatch("its new content does not have the id that the patch says"));
     }
     Ok(Some((mode, new_id)))
 }
@@ -142,21 +133,13 @@ fn merge(before: &[u8], hunks: &[Hunk<'_>]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(before.len());
     let (mut at, mut written) = (0usize, 0usize);
     for hunk in hunks {
-        let start = if hunk.old_len == 0 {
-            hunk.old_start
-        } else {
-            hunk.old_start.checked_sub(1)?
-        };
+        let start = if hunk.old_len == 0 { hunk.old_start } else { hunk.old_start.checked_sub(1)? };
         for line in lines.get(at..start)? {
             out.extend_from_slice(line);
         }
         written = written.checked_add(start - at)?;
         at = start;
-        let new_start = if hunk.new_len == 0 {
-            hunk.new_start
-        } else {
-            hunk.new_start.checked_sub(1)?
-        };
+        let new_start = if hunk.new_len == 0 { hunk.new_start } else { hunk.new_start.checked_sub(1)? };
         if new_start != written {
             return None;
         }

@@ -7,11 +7,8 @@ const ALPHABET: &[u8; 85] =
 pub fn encode_lines(data: &[u8], out: &mut Vec<u8>) {
     for line in data.chunks(52) {
         // The length of a line is at most 52, so the letter is in range.
-        let letter = if line.len() <= 26 {
-            b'A' + line.len() as u8 - 1
-        } else {
-            b'a' + line.len() as u8 - 27
-        };
+        let letter =
+            if line.len() <= 26 { b'A' + line.len() as u8 - 1 } else { b'a' + line.len() as u8 - 27 };
         out.push(letter);
         for group in line.chunks(4) {
             let mut word = [0u8; 4];
@@ -66,10 +63,7 @@ mod tests {
             decode_line(text.strip_suffix(b"\n").unwrap(), &mut back).unwrap();
             assert_eq!(back, data);
         }
-        assert!(
-            decode_line(b"D~~~~~", &mut Vec::new()).is_none(),
-            "more than 32 bits"
-        );
+        assert!(decode_line(b"D~~~~~", &mut Vec::new()).is_none(), "more than 32 bits");
         assert!(decode_line(b"E00000", &mut Vec::new()).is_none(), "too short");
     }
 }

@@ -74,12 +74,7 @@ pub struct Part<'a> {
 
 /// Reads a whole patch. `content_limit` bounds the bytes that all binary parts unpack to.
 pub fn parse(text: &[u8], hash: gix_hash::Kind, content_limit: u64) -> Result<Vec<Part<'_>>, ParseError> {
-    let mut reader = Reader {
-        rest: text,
-        line: 0,
-        hash,
-        left: content_limit,
-    };
+    let mut reader = Reader { rest: text, line: 0, hash, left: content_limit };
     let mut parts = Vec::new();
     while !reader.rest.is_empty() {
         parts.push(reader.part()?);
@@ -96,10 +91,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn fail<T>(&self, what: &'static str) -> Result<T, ParseError> {
-        Err(ParseError {
-            line: self.line,
-            what,
-        })
+        Err(ParseError { line: self.line, what })
     }
 
     fn peek(&self) -> Option<&'a [u8]> {
@@ -155,13 +147,7 @@ impl<'a> Reader<'a> {
             if one_mode || old_mode.is_none() || new_mode.is_none() {
                 return self.fail("expected `index`");
             }
-            return Ok(Part {
-                path,
-                old_mode,
-                new_mode,
-                ids: None,
-                body: Body::None,
-            });
+            return Ok(Part { path, old_mode, new_mode, ids: None, body: Body::None });
         };
         let Some((old, new, mode)) = self.index(index) else {
             return self.fail("malformed `index`");
@@ -183,13 +169,7 @@ impl<'a> Reader<'a> {
             return self.fail("a change of type must be a removal and an addition");
         }
         let body = self.body(&path, old_mode.is_some(), new_mode.is_some())?;
-        Ok(Part {
-            path,
-            old_mode,
-            new_mode,
-            ids: Some((old, new)),
-            body,
-        })
+        Ok(Part { path, old_mode, new_mode, ids: Some((old, new)), body })
     }
 
     fn mode(&self, text: &[u8]) -> Result<u32, ParseError> {
@@ -206,16 +186,9 @@ impl<'a> Reader<'a> {
         let len = self.hash.len_in_hex();
         let (old, rest) = text.split_at_checked(len)?;
         let (new, rest) = rest.strip_prefix(b"..")?.split_at_checked(len)?;
-        let mode = if rest.is_empty() {
-            None
-        } else {
-            Some(rest.strip_prefix(b" ")?)
-        };
-        let lower = |id: &'a [u8]| {
-            ObjectId::from_hex(id)
-                .ok()
-                .filter(|_| !id.iter().any(u8::is_ascii_uppercase))
-        };
+        let mode = if rest.is_empty() { None } else { Some(rest.strip_prefix(b" ")?) };
+        let lower =
+            |id: &'a [u8]| ObjectId::from_hex(id).ok().filter(|_| !id.iter().any(u8::is_ascii_uppercase));
         Some((lower(old)?, lower(new)?, mode))
     }
 
@@ -268,10 +241,7 @@ impl<'a> Reader<'a> {
             };
             (old_left, new_left) = left;
             let mut text = &start[1..line.len() + 1];
-            if self
-                .take(b"\\ No newline at end of file")?
-                .is_some_and(<[u8]>::is_empty)
-            {
+            if self.take(b"\\ No newline at end of file")?.is_some_and(<[u8]>::is_empty) {
                 text = &text[..text.len() - 1];
                 let done = match mark {
                     b'-' => old_left == 0,
@@ -284,13 +254,7 @@ impl<'a> Reader<'a> {
             }
             lines.push(Line { mark, text });
         }
-        Ok(Hunk {
-            old_start: old.0,
-            old_len: old.1,
-            new_start: new.0,
-            new_len: new.1,
-            lines,
-        })
+        Ok(Hunk { old_start: old.0, old_len: old.1, new_start: new.0, new_len: new.1, lines })
     }
 
     fn literal(&mut self) -> Result<Vec<u8>, ParseError> {
@@ -332,10 +296,7 @@ fn same_name(text: &[u8]) -> Option<Vec<u8>> {
         if !end.is_empty() {
             return None;
         }
-        (
-            first.strip_prefix(b"a/")?.to_vec(),
-            second.strip_prefix(b"b/")?.to_vec(),
-        )
+        (first.strip_prefix(b"a/")?.to_vec(), second.strip_prefix(b"b/")?.to_vec())
     } else {
         // `a/` + name + ` b/` + name: the length tells where it divides, whatever spaces the name has.
         let len = text.len().checked_sub(5)? / 2;
@@ -368,10 +329,7 @@ fn header_is(text: &[u8], prefix: &[u8], path: &[u8], present: bool) -> bool {
 fn ranges(head: &[u8]) -> Option<((usize, usize), (usize, usize))> {
     let body = head.strip_prefix(b"@@ -")?.strip_suffix(b" @@")?;
     let space = body.iter().position(|b| *b == b' ')?;
-    Some((
-        range(&body[..space])?,
-        range(body[space + 1..].strip_prefix(b"+")?)?,
-    ))
+    Some((range(&body[..space])?, range(body[space + 1..].strip_prefix(b"+")?)?))
 }
 
 fn range(text: &[u8]) -> Option<(usize, usize)> {
@@ -383,9 +341,5 @@ fn range(text: &[u8]) -> Option<(usize, usize)> {
 
 fn number(text: &[u8]) -> Option<usize> {
     let plain = !text.is_empty() && text.len() <= 10 && text.iter().all(u8::is_ascii_digit);
-    if plain {
-        std::str::from_utf8(text).ok()?.parse().ok()
-    } else {
-        None
-    }
+    if plain { std::str::from_utf8(text).ok()?.parse().ok() } else { None }
 }

@@ -2,8 +2,7 @@
 
 /// True where git quotes the name.
 pub fn needs_quotes(name: &[u8]) -> bool {
-    name.iter()
-        .any(|b| *b < 0x20 || *b >= 0x7f || matches!(b, b'"' | b'\\'))
+    name.iter().any(|b| *b < 0x20 || *b >= 0x7f || matches!(b, b'"' | b'\\'))
 }
 
 /// Appends `prefix` and `name`, in quotes where git would.
@@ -87,10 +86,7 @@ mod tests {
         let mut out = Vec::new();
         push(b"a/", b"t\tq\"b\\n\n\xc3\xa9\x01\x7f", &mut out);
         assert_eq!(out, br#""a/t\tq\"b\\n\n\303\251\001\177""#);
-        assert_eq!(
-            read(&out),
-            Some((b"a/t\tq\"b\\n\n\xc3\xa9\x01\x7f".to_vec(), &b""[..]))
-        );
+        assert_eq!(read(&out), Some((b"a/t\tq\"b\\n\n\xc3\xa9\x01\x7f".to_vec(), &b""[..])));
         let mut plain = Vec::new();
         push(b"b/", b"with space", &mut plain);
         assert_eq!(plain, b"b/with space");

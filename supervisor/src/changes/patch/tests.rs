@@ -72,11 +72,8 @@ fn settle(list: impl Iterator<Item = (Vec<u8>, Node)>) -> Files {
     let mut out = Files::new();
     for (path, node) in list {
         let dir = [path.as_slice(), b"/"].concat();
-        let above = path
-            .iter()
-            .enumerate()
-            .filter(|(_, b)| **b == b'/')
-            .any(|(i, _)| out.contains_key(&path[..i]));
+        let above =
+            path.iter().enumerate().filter(|(_, b)| **b == b'/').any(|(i, _)| out.contains_key(&path[..i]));
         if !above && !out.keys().any(|k| k.starts_with(&dir)) {
             out.insert(path, node);
         }
@@ -85,12 +82,7 @@ fn settle(list: impl Iterator<Item = (Vec<u8>, Node)>) -> Files {
 }
 
 pub(crate) fn edits() -> impl Strategy<Value = (Files, Files)> {
-    (
-        files(),
-        files(),
-        prop::collection::vec((any::<prop::sample::Index>(), content()), 0..6),
-        any::<u64>(),
-    )
+    (files(), files(), prop::collection::vec((any::<prop::sample::Index>(), content()), 0..6), any::<u64>())
         .prop_map(|(base, other, changed, keep)| {
             let mut wanted: Vec<_> = other.into_iter().collect();
             for (i, (path, node)) in base.iter().enumerate() {
@@ -189,10 +181,7 @@ fn sample() -> (Fixture, Vec<u8>) {
     let set = f.collect(&allow_all()).unwrap();
     let patch = f.check_patch(&set);
     let repo = f.repo();
-    assert_eq!(
-        apply(&repo, repo.base_tree(), &patch, LIMIT).unwrap(),
-        set.result_tree
-    );
+    assert_eq!(apply(&repo, repo.base_tree(), &patch, LIMIT).unwrap(), set.result_tree);
     (f, patch)
 }
 
@@ -200,18 +189,12 @@ fn sample() -> (Fixture, Vec<u8>) {
 fn a_patch_in_gits_own_words() {
     let (_f, patch) = sample();
     let text = String::from_utf8_lossy(&patch);
-    assert!(
-        text.contains("@@ -1,6 +1,6 @@\n 1\n 2\n-3\n+three\n 4\n"),
-        "{text}"
-    );
+    assert!(text.contains("@@ -1,6 +1,6 @@\n 1\n 2\n-3\n+three\n 4\n"), "{text}");
     assert!(
         text.contains("@@ -12,4 +12,4 @@\n 12\n 13\n 14\n-15\n+fifteen\n\\ No newline at end of file\n"),
         "{text}"
     );
-    assert!(
-        text.contains("diff --git \"a/q\\\"\\t\" \"b/q\\\"\\t\"\nnew file mode 100644\n"),
-        "{text}"
-    );
+    assert!(text.contains("diff --git \"a/q\\\"\\t\" \"b/q\\\"\\t\"\nnew file mode 100644\n"), "{text}");
     assert!(text.contains("--- /dev/null\n+++ b/sp ace\t\n"), "{text}");
     assert!(text.contains("GIT binary patch\nliteral 4\n"), "{text}");
 }
@@ -270,11 +253,7 @@ proptest! {
 fn what_does_not_fit_says_so() {
     let (f, patch) = sample();
     let repo = f.repo();
-    let run = |text: &[u8]| {
-        apply(&repo, repo.base_tree(), text, LIMIT)
-            .unwrap_err()
-            .to_string()
-    };
+    let run = |text: &[u8]| apply(&repo, repo.base_tree(), text, LIMIT).unwrap_err().to_string();
     assert_eq!(
         run(&[patch.as_slice(), &patch].concat()),
         "the patch does not apply to the base: a: it is changed twice"
@@ -290,16 +269,11 @@ fn what_does_not_fit_says_so() {
     );
     let git = b"diff --git a/x/.GIT/config b/x/.GIT/config\nnew file mode 100644\n";
     assert!(run(git).contains("not the same path"));
-    assert!(matches!(
-        apply(&repo, repo.base_tree(), &patch, 10),
-        Err(ApplyError::TooLarge { limit: 10 })
-    ));
+    assert!(matches!(apply(&repo, repo.base_tree(), &patch, 10), Err(ApplyError::TooLarge { limit: 10 })));
     f.write("a", "else\n");
     f.commit();
     let repo = f.repo();
-    let text = apply(&repo, repo.base_tree(), &patch, LIMIT)
-        .unwrap_err()
-        .to_string();
+    let text = apply(&repo, repo.base_tree(), &patch, LIMIT).unwrap_err().to_string();
     assert_eq!(
         text,
         "the patch does not apply to the base: a: its content is not the one that the patch was made from"
@@ -315,15 +289,8 @@ fn a_bomb_is_refused() {
     let set = f.collect(&allow_all()).unwrap();
     let patch = f.check_patch(&set);
     let repo = f.repo();
-    let error = apply(&repo, repo.base_tree(), &patch, patch.len() as u64)
-        .unwrap_err()
-        .to_string();
+    let error = apply(&repo, repo.base_tree(), &patch, patch.len() as u64).unwrap_err().to_string();
     assert!(error.ends_with("content is larger than the limit"), "{error}");
-    let over = super::write::write_patch(&repo, &set, 100, &mut Vec::new())
-        .unwrap_err()
-        .to_string();
-    assert_eq!(
-        over,
-        "the patch is larger than 100 bytes; raise --max-patch if that much is meant"
-    );
+    let over = super::write::write_patch(&repo, &set, 100, &mut Vec::new()).unwrap_err().to_string();
+    assert_eq!(over, "the patch is larger than 100 bytes; raise --max-patch if that much is meant");
 }

@@ -74,10 +74,7 @@ pub fn write_patch(
         out.write_all(&text)?;
     }
     out.flush()?;
-    Ok(PatchInfo {
-        size,
-        sha256: super::super::convert::hex(&hasher.finalize()),
-    })
+    Ok(PatchInfo { size, sha256: super::super::convert::hex(&hasher.finalize()) })
 }
 
 /// One change, in one part or, where the type changes, as a removal and an addition.
@@ -179,10 +176,7 @@ fn hunks(old: &[u8], new: &[u8], out: &mut Vec<u8>) {
     diff.postprocess_lines(&input);
     let mut group: Vec<imara_diff::Hunk> = Vec::new();
     for hunk in diff.hunks() {
-        if group
-            .last()
-            .is_some_and(|last| hunk.before.start - last.before.end > 2 * CONTEXT)
-        {
+        if group.last().is_some_and(|last| hunk.before.start - last.before.end > 2 * CONTEXT) {
             write_group(&input, &group, out);
             group.clear();
         }
@@ -210,12 +204,7 @@ fn write_group(input: &InternedInput<&[u8]>, group: &[imara_diff::Hunk], out: &m
         _ => format!("{},{len}", start + 1),
     };
     out.extend_from_slice(
-        format!(
-            "@@ -{} +{} @@\n",
-            range(start, end - start),
-            range(after_start, after_len)
-        )
-        .as_bytes(),
+        format!("@@ -{} +{} @@\n", range(start, end - start), range(after_start, after_len)).as_bytes(),
     );
     let mut put = |mark: u8, token: imara_diff::Token| {
         let text = input.interner[token];
@@ -227,18 +216,10 @@ fn write_group(input: &InternedInput<&[u8]>, group: &[imara_diff::Hunk], out: &m
     };
     let mut at = start;
     for hunk in group {
-        input.before[at as usize..hunk.before.start as usize]
-            .iter()
-            .for_each(|t| put(b' ', *t));
-        input.before[hunk.before.start as usize..hunk.before.end as usize]
-            .iter()
-            .for_each(|t| put(b'-', *t));
-        input.after[hunk.after.start as usize..hunk.after.end as usize]
-            .iter()
-            .for_each(|t| put(b'+', *t));
+        input.before[at as usize..hunk.before.start as usize].iter().for_each(|t| put(b' ', *t));
+        input.before[hunk.before.start as usize..hunk.before.end as usize].iter().for_each(|t| put(b'-', *t));
+        input.after[hunk.after.start as usize..hunk.after.end as usize].iter().for_each(|t| put(b'+', *t));
         at = hunk.before.end;
     }
-    input.before[at as usize..end as usize]
-        .iter()
-        .for_each(|t| put(b' ', *t));
+    input.before[at as usize..end as usize].iter().for_each(|t| put(b' ', *t));
 }

@@ -49,10 +49,7 @@ pub(super) fn read(
         Some(v) if v.eq_ignore_ascii_case(b"crlf") => Some(Mode::CrLf),
         Some(v) if v.eq_ignore_ascii_case(b"native") => None,
         Some(v) => {
-            return Err(RepoError::malformed(
-                &path,
-                format!("core.eol is {v:?}, not lf, crlf or native"),
-            ));
+            return Err(RepoError::malformed(&path, format!("core.eol is {v:?}, not lf, crlf or native")));
         }
         None => None,
     };
@@ -87,11 +84,7 @@ fn extensions(path: &Path, config: &gix_config::File) -> Result<(gix_hash::Kind,
     for section in config.sections_by_name("extensions").into_iter().flatten() {
         for name in section.value_names() {
             let value = section.value(&name).unwrap_or_default();
-            let refuse = |what: String, mend| RepoError::Unsupported {
-                path: path.to_owned(),
-                what,
-                mend,
-            };
+            let refuse = |what: String, mend| RepoError::Unsupported { path: path.to_owned(), what, mend };
             match name.to_ascii_lowercase().as_str() {
                 "noop" | "noop-v1" | "preciousobjects" | "worktreeconfig" | "relativeworktrees" => {}
                 "partialclone" => partial = true,
@@ -142,11 +135,7 @@ fn check_worktree(root: &Path, git_dir: &Path, named: Option<BString>) -> Result
     }
     Err(RepoError::Unsupported {
         path: git_dir.join("config"),
-        what: format!(
-            "core.worktree, which names {} and not {},",
-            real.display(),
-            root.display()
-        ),
+        what: format!("core.worktree, which names {} and not {},", real.display(), root.display()),
         mend: "unset it, or name that directory with --repo once it has a `.git` file",
     })
 }
@@ -154,10 +143,7 @@ fn check_worktree(root: &Path, git_dir: &Path, named: Option<BString>) -> Result
 fn read_capped(path: &Path) -> Result<Vec<u8>, RepoError> {
     let meta = std::fs::metadata(path).map_err(|e| RepoError::unreadable(path, e))?;
     if !meta.is_file() || meta.len() > MAX_CONFIG {
-        return Err(RepoError::malformed(
-            path,
-            "is not a regular file of at most 4 MiB",
-        ));
+        return Err(RepoError::malformed(path, "is not a regular file of at most 4 MiB"));
     }
     std::fs::read(path).map_err(|e| RepoError::unreadable(path, e))
 }
@@ -194,10 +180,7 @@ fn boolean(
         other => match other.to_str().ok().and_then(|t| t.parse::<i64>().ok()) {
             Some(n) => Ok(Some(n != 0)),
             // `core.autocrlf = input` was looked at before; `index.*` and the like are not read here.
-            None => Err(RepoError::malformed(
-                path,
-                format!("{section}.{key} is {text:?}, not a boolean"),
-            )),
+            None => Err(RepoError::malformed(path, format!("{section}.{key} is {text:?}, not a boolean"))),
         },
     }
 }

@@ -19,14 +19,8 @@ fn it_opens_from_any_directory_inside() {
     let f = base();
     let repo = Repo::open(&f.root().join("d")).unwrap();
     assert_eq!(repo.root_path(), std::fs::canonicalize(f.root()).unwrap());
-    assert_eq!(
-        repo.base_commit().to_string(),
-        f.git(&["rev-parse", "HEAD"]).trim()
-    );
-    assert_eq!(
-        repo.base_tree().to_string(),
-        f.git(&["rev-parse", "HEAD^{tree}"]).trim()
-    );
+    assert_eq!(repo.base_commit().to_string(), f.git(&["rev-parse", "HEAD"]).trim());
+    assert_eq!(repo.base_tree().to_string(), f.git(&["rev-parse", "HEAD^{tree}"]).trim());
     assert_eq!(repo.head().name.as_deref(), Some(&b"refs/heads/main"[..]));
     let dirs = repo.protected_dirs();
     assert!(
@@ -51,10 +45,7 @@ fn linked_work_trees_and_alternates_are_resolved() {
     assert_eq!(shared.object_dirs()[1], f.repo().git_dir().join("objects"));
     // A main repository that is bare, with a work tree beside it.
     git_in(&f.path(""), &["clone", "-q", "--bare", "repo", "bare.git"]);
-    git_in(
-        &f.path("bare.git"),
-        &["worktree", "add", "-q", "../of-bare", "main"],
-    );
+    git_in(&f.path("bare.git"), &["worktree", "add", "-q", "../of-bare", "main"]);
     assert!(Repo::open(&f.path("of-bare")).is_ok());
     assert!(error(&f.path("bare.git")).ends_with("is a bare repository and has no work tree; name a checkout of it with --repo (`git worktree add` makes one)"));
 }
@@ -102,10 +93,7 @@ fn includes_and_programs_of_the_configuration_have_no_part() {
     let marker = f.path("ran");
     std::fs::write(
         f.path("evil"),
-        format!(
-            "[core]\n\tautocrlf = true\n\tfsmonitor = touch {}\n",
-            marker.display()
-        ),
+        format!("[core]\n\tautocrlf = true\n\tfsmonitor = touch {}\n", marker.display()),
     )
     .unwrap();
     f.git(&["config", "include.path", f.path("evil").to_str().unwrap()]);
@@ -136,17 +124,8 @@ fn a_missing_object_is_named() {
         "{text}"
     );
     let text = repo.odb().blob(&repo.base_commit()).unwrap_err().to_string();
-    assert!(
-        text.contains("is a commit, not a blob; `git fsck` may say more"),
-        "{text}"
-    );
+    assert!(text.contains("is a commit, not a blob; `git fsck` may say more"), "{text}");
     f.git(&["config", "extensions.partialClone", "origin"]);
     let repo = f.repo();
-    assert!(
-        repo.odb()
-            .tree(&repo.base_tree())
-            .unwrap_err()
-            .to_string()
-            .contains("this is a partial clone")
-    );
+    assert!(repo.odb().tree(&repo.base_tree()).unwrap_err().to_string().contains("this is a partial clone"));
 }

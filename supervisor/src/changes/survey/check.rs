@@ -24,12 +24,7 @@ pub(super) struct Checker<'a> {
 
 impl<'a> Checker<'a> {
     pub(super) fn new(repo: &'a Repo, index: &'a Index) -> Result<Self, RepoError> {
-        Ok(Self {
-            repo,
-            index,
-            written: index.state.timestamp(),
-            converter: Converter::new(repo)?,
-        })
+        Ok(Self { repo, index, written: index.state.timestamp(), converter: Converter::new(repo)? })
     }
 
     /// Why the file is not what its entry says; `None` where it is.
@@ -68,18 +63,14 @@ impl<'a> Checker<'a> {
             return Ok(None);
         }
         let raw = if is_link {
-            rustix::fs::readlinkat(dir, name, Vec::new())
-                .map_err(|e| unreadable(e.into()))?
-                .into_bytes()
+            rustix::fs::readlinkat(dir, name, Vec::new()).map_err(|e| unreadable(e.into()))?.into_bytes()
         } else {
             let flags =
                 OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
             let fd = rustix::fs::openat(dir, name, flags, rustix::fs::Mode::empty())
                 .map_err(|e| unreadable(e.into()))?;
             let mut data = Vec::with_capacity(usize::try_from(stat.st_size).unwrap_or(0));
-            std::fs::File::from(fd)
-                .read_to_end(&mut data)
-                .map_err(unreadable)?;
+            std::fs::File::from(fd).read_to_end(&mut data).map_err(unreadable)?;
             data
         };
         if entry.mode == Mode::SYMLINK {
@@ -109,10 +100,7 @@ impl<'a> Checker<'a> {
                 let stored = self.converter.to_git(view, path, raw, Some(&entry.id))?;
                 return match blob_id(hash, &stored)? == entry.id {
                     true => Ok(None),
-                    false => Err(SurveyError::Refused {
-                        path: path.to_vec(),
-                        filter,
-                    }),
+                    false => Err(SurveyError::Refused { path: path.to_vec(), filter }),
                 };
             }
         }

@@ -6,10 +6,7 @@ fn look(f: &Fixture) -> Survey {
 }
 
 fn dirty(s: &Survey) -> Vec<String> {
-    s.dirty
-        .iter()
-        .map(|d| format!("{}: {}", show(&d.path), d.reason.as_str()))
-        .collect()
+    s.dirty.iter().map(|d| format!("{}: {}", show(&d.path), d.reason.as_str())).collect()
 }
 
 fn base() -> Fixture {
@@ -47,11 +44,8 @@ fn every_kind_of_dirt_is_named() {
     f.write("d0", "a file now");
     std::fs::remove_file(f.root().join("z")).unwrap();
     f.write("z/inner", "a directory now");
-    std::fs::set_permissions(
-        f.root().join("d.txt"),
-        std::os::unix::fs::PermissionsExt::from_mode(0o755),
-    )
-    .unwrap();
+    std::fs::set_permissions(f.root().join("d.txt"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .unwrap();
     std::fs::remove_file(f.root().join("link")).unwrap();
     f.write("link", "a");
     f.write("d/e/new", "untracked");
@@ -104,11 +98,7 @@ fn only_the_base_commits_ignore_files_count() {
     f.write("excluded", "x");
     assert_eq!(
         dirty(&look(&f)),
-        [
-            "d/e/.gitignore: untracked",
-            "d/e/hidden-by-itself: untracked",
-            "excluded: untracked"
-        ]
+        ["d/e/.gitignore: untracked", "d/e/hidden-by-itself: untracked", "excluded: untracked"]
     );
 }
 
@@ -123,15 +113,7 @@ fn conflicts_are_unmerged() {
     f.commit();
     let out = std::process::Command::new("git")
         .current_dir(f.root())
-        .args([
-            "-c",
-            "user.name=x",
-            "-c",
-            "user.email=x@x",
-            "merge",
-            "-q",
-            "other",
-        ])
+        .args(["-c", "user.name=x", "-c", "user.email=x@x", "merge", "-q", "other"])
         .output()
         .unwrap();
     assert!(!out.status.success());
@@ -146,11 +128,7 @@ fn hidden_paths_are_found_wherever_they_are() {
     f.write("ignored/pkg/.env.local", "x");
     f.write("ignored/secrets/.env", "within");
     let s = look(&f);
-    let hidden: Vec<_> = s
-        .hidden
-        .iter()
-        .map(|h| (show(&h.path), h.is_dir, h.tracked))
-        .collect();
+    let hidden: Vec<_> = s.hidden.iter().map(|h| (show(&h.path), h.is_dir, h.tracked)).collect();
     assert_eq!(
         hidden,
         [
@@ -165,10 +143,7 @@ fn hidden_paths_are_found_wherever_they_are() {
 #[test]
 fn line_ends_and_filters_are_compared_as_git_stores_them() {
     let f = Fixture::new();
-    f.write(
-        ".gitattributes",
-        "*.txt text eol=crlf\n*.enc filter=crypt\n*.big filter=lfs -text\n",
-    );
+    f.write(".gitattributes", "*.txt text eol=crlf\n*.enc filter=crypt\n*.big filter=lfs -text\n");
     f.write("a.txt", "x\r\ny\r\n");
     f.write("b.enc", "same");
     f.write("c.big", crate::changes::convert::lfs_pointer(b"content"));
@@ -181,12 +156,7 @@ fn line_ends_and_filters_are_compared_as_git_stores_them() {
     f.write("b.enc", "else");
     let error = survey(&f.repo(), &globs(&[])).unwrap_err();
     assert!(matches!(error, SurveyError::Refused { .. }));
-    assert!(
-        error
-            .to_string()
-            .starts_with("b.enc: its `filter=crypt` attribute names a program"),
-        "{error}"
-    );
+    assert!(error.to_string().starts_with("b.enc: its `filter=crypt` attribute names a program"), "{error}");
 }
 
 #[test]
@@ -201,20 +171,12 @@ fn what_moved_since_is_listed() {
     assert!(!after.same_as(&before));
     assert_eq!(
         after.differences(&before),
-        [
-            "the reference refs/tags/v1 is new",
-            "the index's content changed",
-            "a: staged",
-            "new: untracked"
-        ]
+        ["the reference refs/tags/v1 is new", "the index's content changed", "a: staged", "new: untracked"]
     );
     f.git(&["commit", "-q", "-m", "x"]);
     f.git(&["checkout", "-q", "--detach"]);
     let later = look(&f).differences(&after);
-    assert!(
-        later[0].starts_with("HEAD was `ref: refs/heads/main` and is `"),
-        "{later:?}"
-    );
+    assert!(later[0].starts_with("HEAD was `ref: refs/heads/main` and is `"), "{later:?}");
     assert_eq!(later[1], "the reference refs/heads/main moved");
     f.git(&["pack-refs", "--all"]);
     let packed = look(&f);
@@ -264,29 +226,17 @@ fn submodules_and_nested_repositories() {
     let s = look(&f);
     assert_eq!(dirty(&s), ["sub/.env: untracked", "sub/s: modified"]);
     assert_eq!(s.hidden[0].path, b"sub/.env");
-    git_in(
-        &f.root().join("sub"),
-        &["-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qam", "x"],
-    );
-    assert_eq!(
-        dirty(&look(&f)),
-        ["sub: a submodule at another commit", "sub/.env: untracked"]
-    );
+    git_in(&f.root().join("sub"), &["-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qam", "x"]);
+    assert_eq!(dirty(&look(&f)), ["sub: a submodule at another commit", "sub/.env: untracked"]);
     f.git(&["submodule", "deinit", "-f", "-q", "sub"]);
     assert!(look(&f).is_clean());
     f.git(&["init", "-q", "inner"]);
-    assert_eq!(
-        dirty(&look(&f)),
-        ["inner: a repository of its own, not a submodule"]
-    );
+    assert_eq!(dirty(&look(&f)), ["inner: a repository of its own, not a submodule"]);
     let wt = f.path("wt");
     f.git(&["worktree", "add", "-q", wt.to_str().unwrap()]);
     let linked = Repo::open(&wt).unwrap();
     assert!(survey(&linked, &globs(&[])).unwrap().is_clean());
-    assert_eq!(
-        linked.common_dir(),
-        std::fs::canonicalize(f.root().join(".git")).unwrap()
-    );
+    assert_eq!(linked.common_dir(), std::fs::canonicalize(f.root().join(".git")).unwrap());
 }
 
 /// Timing, for people: `PROCTOR_BENCH_REPO=DIR cargo test --lib bench_survey -- --ignored --nocapture`.
@@ -298,11 +248,7 @@ fn bench_survey() {
     for _ in 0..5 {
         let start = std::time::Instant::now();
         let repo = Repo::open(std::path::Path::new(&dir)).unwrap();
-        let hide: &[&str] = if std::env::var_os("NOHIDE").is_some() {
-            &[]
-        } else {
-            &[".env*"]
-        };
+        let hide: &[&str] = if std::env::var_os("NOHIDE").is_some() { &[] } else { &[".env*"] };
         let s = survey(&repo, &globs(hide)).unwrap();
         let took = start.elapsed();
         assert!(s.is_clean(), "{} dirty", s.dirty_count);

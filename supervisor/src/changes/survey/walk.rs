@@ -64,23 +64,15 @@ pub(super) fn walk(
 ) -> Result<Vec<(Vec<u8>, ObjectId)>, SurveyError> {
     let view = TreeView::new(repo.odb(), repo.base_tree());
     let top = Node::child(&Arc::default(), b"", ignore::file_of(&view, b"")?.as_deref())?;
-    let first = Task {
-        path: Vec::new(),
-        range: 0..index.state.entries().len(),
-        ignores: Some(top),
-        hidden: false,
-    };
+    let first =
+        Task { path: Vec::new(), range: 0..index.state.entries().len(), ignores: Some(top), hidden: false };
     let shared = Shared {
         repo,
         index,
         hide,
         prefix,
         index_is_base: found.index_is_base,
-        queue: Mutex::new(Queue {
-            tasks: vec![first],
-            busy: 0,
-            failed: false,
-        }),
+        queue: Mutex::new(Queue { tasks: vec![first], busy: 0, failed: false }),
         more: Condvar::new(),
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
@@ -94,12 +86,9 @@ pub(super) fn walk(
     let mut gitlinks = Vec::new();
     for result in results {
         let local = result?;
-        found
-            .dirty
-            .extend(local.dirty.into_iter().map(|(path, reason)| Dirty {
-                path: join(prefix, &path),
-                reason,
-            }));
+        found.dirty.extend(
+            local.dirty.into_iter().map(|(path, reason)| Dirty { path: join(prefix, &path), reason }),
+        );
         found.hidden.extend(local.hidden);
         gitlinks.extend(local.gitlinks);
     }
@@ -176,11 +165,7 @@ impl Worker<'_> {
         };
         let mut names = Vec::new();
         let mut listed = self.list(&dir, task, &mut names)?;
-        let skip = if task.path.is_empty() {
-            0
-        } else {
-            task.path.len() + 1
-        };
+        let skip = if task.path.is_empty() { 0 } else { task.path.len() + 1 };
         let mut at = task.range.start;
         let end = task.range.end;
         if entries[at..end].iter().any(|e| e.mode == Mode::COMMIT) {
@@ -241,11 +226,7 @@ impl Worker<'_> {
             }
             let start = names.len();
             names.extend_from_slice(bytes);
-            listed.push(Name {
-                range: start..names.len(),
-                kind,
-                slash: kind == FileType::Directory,
-            });
+            listed.push(Name { range: start..names.len(), kind, slash: kind == FileType::Directory });
         }
         sort(names, &mut listed);
         Ok(listed)
@@ -327,26 +308,15 @@ impl Worker<'_> {
             return task.hidden;
         }
         self.full.clear();
-        for part in [self.shared.prefix, &task.path]
-            .into_iter()
-            .filter(|p| !p.is_empty())
-        {
+        for part in [self.shared.prefix, &task.path].into_iter().filter(|p| !p.is_empty()) {
             self.full.extend_from_slice(part);
             self.full.push(b'/');
         }
         self.full.extend_from_slice(bytes);
         let hide = self.shared.hide;
-        let found = if is_dir {
-            hide.matching_dir(&self.full)
-        } else {
-            hide.matching(&self.full)
-        };
+        let found = if is_dir { hide.matching_dir(&self.full) } else { hide.matching(&self.full) };
         if found.is_some() {
-            self.local.hidden.push(Hidden {
-                path: self.full.clone(),
-                is_dir,
-                tracked,
-            });
+            self.local.hidden.push(Hidden { path: self.full.clone(), is_dir, tracked });
         }
         found.is_some()
     }
@@ -362,20 +332,11 @@ impl Worker<'_> {
             // Beneath an ignored directory only what is tracked, and what is hidden, matters.
             None => None,
             Some(node) if node.matches(&path, true) => None,
-            Some(node) => Some(Node::child(
-                node,
-                &path,
-                self.ignore_file(&path, &range)?.as_deref(),
-            )?),
+            Some(node) => Some(Node::child(node, &path, self.ignore_file(&path, &range)?.as_deref())?),
         };
         let unseen = hidden || self.shared.hide.is_empty();
         if ignores.is_some() || !range.is_empty() || !unseen {
-            self.new.push(Task {
-                path,
-                range,
-                ignores,
-                hidden,
-            });
+            self.new.push(Task { path, range, ignores, hidden });
         }
         Ok(())
     }
@@ -389,11 +350,7 @@ impl Worker<'_> {
         let part = &state.entries()[range.clone()];
         let name = join(path, b".gitignore");
         let found = part.binary_search_by(|e| AsRef::<[u8]>::as_ref(e.path(state)).cmp(name.as_slice()));
-        match found
-            .ok()
-            .map(|i| &part[i])
-            .filter(|e| matches!(e.mode, Mode::FILE | Mode::FILE_EXECUTABLE))
-        {
+        match found.ok().map(|i| &part[i]).filter(|e| matches!(e.mode, Mode::FILE | Mode::FILE_EXECUTABLE)) {
             Some(entry) => self.view.odb().blob(&entry.id).map(Some),
             None => Ok(None),
         }
@@ -443,11 +400,7 @@ fn open(repo: &Repo, task: &Task) -> Result<Option<OwnedFd>, SurveyError> {
     use rustix::io::Errno;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let name = if task.path.is_empty() {
-        &b"."[..]
-    } else {
-        &task.path
-    };
+    let name = if task.path.is_empty() { &b"."[..] } else { &task.path };
     match rustix::fs::openat2(repo.root_fd(), name, flags, rustix::fs::Mode::empty(), resolve) {
         Ok(fd) => Ok(Some(fd)),
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),

@@ -15,11 +15,8 @@ use crate::report::{ChangeKind, FileChange, Report, ReviewStatus, TestStatus};
 use crate::verdict::{BlockerCode, Status};
 
 /// Blockers that can come to light after the last event was written.
-const LATE: [BlockerCode; 3] = [
-    BlockerCode::ArtifactWriteFailed,
-    BlockerCode::SecretInEvidence,
-    BlockerCode::EvidenceInvalid,
-];
+const LATE: [BlockerCode; 3] =
+    [BlockerCode::ArtifactWriteFailed, BlockerCode::SecretInEvidence, BlockerCode::EvidenceInvalid];
 
 /// How far event times may lie outside the run's own: the wall clock may have been set, microseconds.
 const SLACK: i64 = 2_000_000;
@@ -57,10 +54,7 @@ pub(super) fn check(report: &Report, contents: &Contents, problems: &mut Problem
 
 /// Whether output was cut, so that logs and patch need not hold everything.
 fn exceeded(report: &Report) -> bool {
-    report
-        .blockers
-        .iter()
-        .any(|blocker| blocker.code == BlockerCode::OutputLimit)
+    report.blockers.iter().any(|blocker| blocker.code == BlockerCode::OutputLimit)
 }
 
 /// The report alone.
@@ -73,17 +67,10 @@ fn itself(report: &Report, problems: &mut Problems) {
     if !passed && report.blockers.is_empty() {
         add("the status is fail, and there is no blocker".to_owned());
     }
-    let stop = report
-        .blockers
-        .iter()
-        .find(|blocker| blocker.code == BlockerCode::Interrupted)
-        .map(|blocker| {
+    let stop =
+        report.blockers.iter().find(|blocker| blocker.code == BlockerCode::Interrupted).map(|blocker| {
             let signal = blocker.detail.get("signal").and_then(serde_json::Value::as_str);
-            if signal == Some(StopSignal::Int.name()) {
-                StopSignal::Int
-            } else {
-                StopSignal::Term
-            }
+            if signal == Some(StopSignal::Int.name()) { StopSignal::Int } else { StopSignal::Term }
         });
     let exit = report
         .blockers
@@ -91,19 +78,12 @@ fn itself(report: &Report, problems: &mut Problems) {
         .map(|blocker| ExitCode::of(blocker.code, stop))
         .fold(ExitCode::Pass, ExitCode::worst);
     if report.exit_code != exit.code() && report.exit_code != ExitCode::Defect.code() {
-        add(format!(
-            "the exit code is {}, its blockers lead to {}",
-            report.exit_code,
-            exit.code()
-        ));
+        add(format!("the exit code is {}, its blockers lead to {}", report.exit_code, exit.code()));
     }
     if passed && report.exit_code != 0 {
         add("the status is pass, and the exit code is not 0".to_owned());
     }
-    let secret = report
-        .blockers
-        .iter()
-        .any(|blocker| blocker.code == BlockerCode::SecretInEvidence);
+    let secret = report.blockers.iter().any(|blocker| blocker.code == BlockerCode::SecretInEvidence);
     if report.quarantined != secret {
         add("quarantined does not fit the blockers".to_owned());
     }
@@ -111,11 +91,7 @@ fn itself(report: &Report, problems: &mut Problems) {
         add("the backend has both an exit code and a signal".to_owned());
     }
     let digest = |name: &str| {
-        report
-            .digest_manifest
-            .iter()
-            .find(|one| one.name == name)
-            .map(|one| one.digest.sha256.as_str())
+        report.digest_manifest.iter().find(|one| one.name == name).map(|one| one.digest.sha256.as_str())
     };
     if report.decision.digest.as_deref() != digest(DECISION) {
         add(format!("the decision's digest is not that of {DECISION}"));
@@ -128,16 +104,10 @@ fn itself(report: &Report, problems: &mut Problems) {
 fn log(report: &Report, summary: &LogSummary, seen: &Seen, out: &mut Out<'_>) {
     let said = &report.events;
     if said.count != summary.count {
-        out.add(
-            EVENTS,
-            format!("has {} lines, the report says {}", summary.count, said.count),
-        );
+        out.add(EVENTS, format!("has {} lines, the report says {}", summary.count, said.count));
     }
     if said.last_hash != summary.last_hash {
-        out.add(
-            EVENTS,
-            "its last line is not the one whose digest the report holds",
-        );
+        out.add(EVENTS, "its last line is not the one whose digest the report holds");
     }
     if seen.nonce.as_deref() != Some(report.freshness.nonce.as_str()) {
         out.add(EVENTS, "run.started holds another nonce than the report");
@@ -152,28 +122,17 @@ fn log(report: &Report, summary: &LogSummary, seen: &Seen, out: &mut Out<'_>) {
         out.add(EVENTS, "run.started names another mutation mode than the report");
     }
     let (start, end) = (parse_micros(&report.run_start), parse_micros(&report.run_end));
-    let early = seen
-        .first_micros
-        .zip(start)
-        .is_some_and(|(first, start)| first < start.saturating_sub(SLACK));
-    let late = seen
-        .last_micros
-        .zip(end)
-        .is_some_and(|(last, end)| last > end.saturating_add(SLACK));
+    let early =
+        seen.first_micros.zip(start).is_some_and(|(first, start)| first < start.saturating_sub(SLACK));
+    let late = seen.last_micros.zip(end).is_some_and(|(last, end)| last > end.saturating_add(SLACK));
     if early || late {
         out.add(EVENTS, "its times lie outside the run's");
     }
-    let sizes: BTreeMap<String, u64> = report
-        .digest_manifest
-        .iter()
-        .map(|one| (one.name.clone(), one.annotations.size))
-        .collect();
+    let sizes: BTreeMap<String, u64> =
+        report.digest_manifest.iter().map(|one| (one.name.clone(), one.annotations.size)).collect();
     for (stream, offset) in &seen.native {
         match sizes.get(&format!("backend.{stream}.log")) {
-            None => out.add(
-                EVENTS,
-                format!("points into a raw log {stream:?} that is not there"),
-            ),
+            None => out.add(EVENTS, format!("points into a raw log {stream:?} that is not there")),
             Some(size) if offset >= size && !exceeded(report) => {
                 out.add(EVENTS, format!("points beyond the end of backend.{stream}.log"));
             }
@@ -190,10 +149,7 @@ fn log(report: &Report, summary: &LogSummary, seen: &Seen, out: &mut Out<'_>) {
                 && Some(one.annotations.size) == written.size
         });
         if !same {
-            out.add(
-                EVENTS,
-                format!("says of artifact {:?} what the manifest does not", written.name),
-            );
+            out.add(EVENTS, format!("says of artifact {:?} what the manifest does not", written.name));
         }
     }
 }
@@ -223,37 +179,22 @@ fn verdict(report: &Report, seen: &Seen, out: &mut Out<'_>) {
     }
     let status = seen.finished_status.as_deref();
     if status != Some(report.status.as_str()) && !(late && status == Some(Status::Pass.as_str())) {
-        out.add(
-            EVENTS,
-            format!(
-                "run.finished does not say {}, as the report does",
-                report.status.as_str()
-            ),
-        );
+        out.add(EVENTS, format!("run.finished does not say {}, as the report does", report.status.as_str()));
     }
     let defect = report.exit_code == ExitCode::Defect.code();
     if seen.finished_exit != Some(u64::from(report.exit_code)) && !late && !defect {
         out.add(
             EVENTS,
-            format!(
-                "run.finished does not say exit code {}, as the report does",
-                report.exit_code
-            ),
+            format!("run.finished does not say exit code {}, as the report does", report.exit_code),
         );
     }
     let ended = Ended {
         exit_code: report.backend_exit_code.map(i64::from),
         signal: report.backend_signal.map(i64::from),
     };
-    let none = Ended {
-        exit_code: None,
-        signal: None,
-    };
+    let none = Ended { exit_code: None, signal: None };
     if seen.backend.len() > 1 || seen.backend.last().copied().unwrap_or(none) != ended {
-        out.add(
-            REPORT,
-            "the backend's exit code or signal is not that of backend.exited",
-        );
+        out.add(REPORT, "the backend's exit code or signal is not that of backend.exited");
     }
 }
 
@@ -304,21 +245,13 @@ fn pass(report: &Report, summary: &LogSummary, seen: &Seen, out: &mut Out<'_>) {
     {
         no("an approval was denied");
     }
-    if report
-        .approvals
-        .iter()
-        .any(|approval| approval.outcome != "granted")
-    {
+    if report.approvals.iter().any(|approval| approval.outcome != "granted") {
         no("a request for approval was not granted");
     }
     if report.backend_exit_code != Some(0) || seen.backend.is_empty() {
         no("the backend did not exit 0");
     }
-    for event_type in [
-        EventType::DecisionRecorded,
-        EventType::SandboxReady,
-        EventType::BackendStarted,
-    ] {
+    for event_type in [EventType::DecisionRecorded, EventType::SandboxReady, EventType::BackendStarted] {
         if supervisor(event_type) == 0 {
             no(&format!("{event_type} was not seen"));
         }
@@ -338,11 +271,7 @@ fn pass(report: &Report, summary: &LogSummary, seen: &Seen, out: &mut Out<'_>) {
     if report.base_commit.is_none() || report.base_tree.is_none() || report.result_tree.is_none() {
         no("base or result are not named");
     }
-    if report
-        .changed_files
-        .iter()
-        .any(|change| change.not_in_patch.is_some())
-    {
+    if report.changed_files.iter().any(|change| change.not_in_patch.is_some()) {
         no("a change stands in no patch");
     }
     let wants_changes = matches!(report.mutation_mode.as_str(), "patch" | "apply");
@@ -364,41 +293,25 @@ fn tests(report: &Report, contents: &Contents, seen: &Seen, out: &mut Out<'_>) {
     let ran = matches!(tests.status, TestStatus::Passed | TestStatus::Failed);
     if !ran {
         if tests.status != TestStatus::TimedOut && !seen.test.is_empty() {
-            out.add(
-                EVENTS,
-                "has a test.completed, and the report says that no test ran",
-            );
+            out.add(EVENTS, "has a test.completed, and the report says that no test ran");
         }
-        if contents
-            .test
-            .as_ref()
-            .is_some_and(|(_, end)| end.exit_code == Some(0))
-        {
+        if contents.test.as_ref().is_some_and(|(_, end)| end.exit_code == Some(0)) {
             out.add(TEST_LOG, "says that the tests exited 0, and the report does not");
         }
         return;
     }
-    let said = Ended {
-        exit_code: tests.exit_code.map(i64::from),
-        signal: tests.signal.map(i64::from),
-    };
+    let said = Ended { exit_code: tests.exit_code.map(i64::from), signal: tests.signal.map(i64::from) };
     if (tests.status == TestStatus::Passed) != (tests.exit_code == Some(0)) {
         out.add(REPORT, "the tests' status does not fit their exit code");
     }
     if seen.test != [said] {
-        out.add(
-            EVENTS,
-            "test.completed does not say of the tests what the report says",
-        );
+        out.add(EVENTS, "test.completed does not say of the tests what the report says");
     }
     match &contents.test {
         None if contents.test_empty => out.add(TEST_LOG, "is empty, and the report says that tests ran"),
         None => {}
         Some((_, end)) => {
-            let found = Ended {
-                exit_code: end.exit_code.map(i64::from),
-                signal: end.signal.map(i64::from),
-            };
+            let found = Ended { exit_code: end.exit_code.map(i64::from), signal: end.signal.map(i64::from) };
             if found != said {
                 out.add(TEST_LOG, "does not say of the tests what the report says");
             }
@@ -419,10 +332,7 @@ fn review(report: &Report, seen: &Seen, out: &mut Out<'_>) {
         }
         ReviewStatus::Rejected | ReviewStatus::TimedOut | ReviewStatus::NotRun | ReviewStatus::Off => {
             if seen.review.contains(&Some(true)) {
-                out.add(
-                    EVENTS,
-                    "has a review.completed that accepts, and the report does not",
-                );
+                out.add(EVENTS, "has a review.completed that accepts, and the report does not");
             }
         }
     }
@@ -456,18 +366,10 @@ fn patch(report: &Report, files: &PatchFiles, out: &mut Out<'_>) {
     ]
     .concat();
     if !left.is_empty() {
-        let shown: Vec<_> = left
-            .iter()
-            .take(5)
-            .map(|path| String::from_utf8_lossy(path))
-            .collect();
+        let shown: Vec<_> = left.iter().take(5).map(|path| String::from_utf8_lossy(path)).collect();
         out.add(
             PATCH,
-            format!(
-                "changes {} files that the report does not name: {}",
-                left.len(),
-                shown.join(", ")
-            ),
+            format!("changes {} files that the report does not name: {}", left.len(), shown.join(", ")),
         );
     }
 }
@@ -493,10 +395,7 @@ fn take(change: &FileChange, rest: &mut PatchFiles) -> Result<(), &'static str> 
             gone && made
         }
         ChangeKind::Renamed => {
-            let from = change
-                .old_path
-                .as_ref()
-                .ok_or("the report names no old path of a renamed file")?;
+            let from = change.old_path.as_ref().ok_or("the report names no old path of a renamed file")?;
             let from =
                 exact(from, change.old_path_b64.as_ref()).ok_or("the report's old_path_b64 does not fit")?;
             if let Some(found) = rest.renamed.remove(&path) {

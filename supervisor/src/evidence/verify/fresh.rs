@@ -35,9 +35,7 @@ pub(super) fn check(report: &Report, options: VerifyOptions<'_>, problems: &mut 
         ("result_tree", &report.result_tree, &proof.result_tree),
     ] {
         if here != there {
-            add(format!(
-                "{name} differs between the report and its freshness proof"
-            ));
+            add(format!("{name} differs between the report and its freshness proof"));
         }
         let object_id = |id: &String| matches!(id.len(), 40 | 64) && hex::is_hex(id);
         if here.as_ref().is_some_and(|id| !object_id(id)) {
@@ -55,18 +53,12 @@ pub(super) fn check(report: &Report, options: VerifyOptions<'_>, problems: &mut 
         add("the run ends before it starts".to_owned());
     }
     if end.saturating_sub(SKEW) > options.now {
-        add(format!(
-            "the run ends at {}, which is still to come",
-            proof.wall_end
-        ));
+        add(format!("the run ends at {}, which is still to come", proof.wall_end));
     }
     if let Some(max_age) = options.max_age {
         let max_age = i64::try_from(max_age.as_micros()).unwrap_or(i64::MAX);
         if options.now.saturating_sub(end) > max_age {
-            add(format!(
-                "the run ended at {}, longer ago than is allowed",
-                proof.wall_end
-            ));
+            add(format!("the run ended at {}, longer ago than is allowed", proof.wall_end));
         }
     }
 }

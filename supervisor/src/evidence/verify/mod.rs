@@ -190,11 +190,7 @@ impl Problems {
         }
         let clip = |text: &str, most: usize| safe(&text.chars().take(most).collect::<String>());
         let message = clip(message.as_ref(), MAX_MESSAGE);
-        self.list.push(Problem {
-            kind,
-            artifact: clip(artifact, 120),
-            message,
-        });
+        self.list.push(Problem { kind, artifact: clip(artifact, 120), message });
     }
 }
 
@@ -248,14 +244,9 @@ fn check(dir: &Directory, options: VerifyOptions<'_>, result: &mut VerifyResult,
     result.report_sha256 = Some(sha256.0.clone());
 
     manifest(&report, problems);
-    let named: BTreeSet<&str> = report
-        .digest_manifest
-        .iter()
-        .map(|one| one.name.as_str())
-        .collect();
-    for name in names
-        .iter()
-        .filter(|name| !UNNAMED.contains(&name.as_str()) && !named.contains(name.as_str()))
+    let named: BTreeSet<&str> = report.digest_manifest.iter().map(|one| one.name.as_str()).collect();
+    for name in
+        names.iter().filter(|name| !UNNAMED.contains(&name.as_str()) && !named.contains(name.as_str()))
     {
         problems.add(ProblemKind::Unnamed, name, "the manifest does not name this file");
     }
@@ -285,14 +276,7 @@ fn check(dir: &Directory, options: VerifyOptions<'_>, result: &mut VerifyResult,
     fresh::check(&report, options, problems);
     agree::check(&report, &contents, problems);
     if let Some(asked) = options.patch_check {
-        patch_check(
-            dir,
-            &report,
-            sound.get(PATCH) == Some(&true),
-            asked,
-            options,
-            problems,
-        );
+        patch_check(dir, &report, sound.get(PATCH) == Some(&true), asked, options, problems);
     }
     authenticity(dir, &report, &sha256, options, result, problems);
 }
@@ -319,11 +303,7 @@ fn read_report(dir: &Directory, problems: &mut Problems) -> Option<(Report, (Str
         Ok(report) => {
             // Two readers must not see two reports: no field twice, nothing in another place.
             if report.to_json().ok().as_deref() != Some(&bytes[..]) {
-                problems.add(
-                    ProblemKind::Report,
-                    REPORT,
-                    "is not in the form in which Proctor writes it",
-                );
+                problems.add(ProblemKind::Report, REPORT, "is not in the form in which Proctor writes it");
             }
             Some((report, (sha256, bytes.len() as u64)))
         }
@@ -337,9 +317,7 @@ fn read_report(dir: &Directory, problems: &mut Problems) -> Option<(Report, (Str
 fn whole(dir: &Directory, name: &str, max: u64) -> Result<Vec<u8>, String> {
     let (file, _) = dir.file(name, max)?;
     let mut bytes = Vec::new();
-    file.take(max + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| format!("cannot be read: {error}"))?;
+    file.take(max + 1).read_to_end(&mut bytes).map_err(|error| format!("cannot be read: {error}"))?;
     if bytes.len() as u64 > max {
         Err(format!("has more than the {max} bytes that are read"))
     } else {
@@ -356,9 +334,7 @@ fn manifest(report: &Report, problems: &mut Problems) {
     for artifact in &report.digest_manifest {
         let name = artifact.name.as_str();
         if !is_plain_name(name) || UNNAMED.contains(&name) {
-            add(format!(
-                "the manifest names {name:?}, which can be no artifact of it"
-            ));
+            add(format!("the manifest names {name:?}, which can be no artifact of it"));
         }
         if !names.insert(name) {
             add(format!("the manifest names {name:?} twice"));
@@ -375,9 +351,7 @@ fn manifest(report: &Report, problems: &mut Problems) {
     }
     for name in report.artifact_paths.keys() {
         if !names.contains(name.as_str()) && !UNNAMED.contains(&name.as_str()) {
-            add(format!(
-                "artifact_paths names {name:?}, which the manifest does not"
-            ));
+            add(format!("artifact_paths names {name:?}, which the manifest does not"));
         }
     }
 }
@@ -395,18 +369,15 @@ fn read_artifact(
     match artifact.name.as_str() {
         EVENTS => {
             let mut seen = Seen::new(report);
-            let summary = read_events(&mut input, ReadLimits::default(), Some(&report.run_id), |event| {
-                seen.add(event)
-            });
+            let summary =
+                read_events(&mut input, ReadLimits::default(), Some(&report.run_id), |event| seen.add(event));
             contents.events = Some((summary, seen));
         }
         PATCH => match patch::read_patch(&mut input) {
             Ok(files) => contents.patch = Some(files),
-            Err(why) => problems.add(
-                ProblemKind::Patch,
-                PATCH,
-                format!("is no patch as git writes it: {why}"),
-            ),
+            Err(why) => {
+                problems.add(ProblemKind::Patch, PATCH, format!("is no patch as git writes it: {why}"))
+            }
         },
         TEST_LOG => match frame(&mut input, size) {
             Ok(frame) => {
@@ -443,9 +414,7 @@ fn frame(input: &mut impl Read, size: u64) -> Result<Option<(TestBegin, TestEnd)
     let (mut first, mut last) = (Vec::new(), Vec::new());
     let mut buffer = vec![0; testlog::MAX_FRAME];
     loop {
-        let count = input
-            .read(&mut buffer)
-            .map_err(|error| format!("cannot be read: {error}"))?;
+        let count = input.read(&mut buffer).map_err(|error| format!("cannot be read: {error}"))?;
         if count == 0 {
             break;
         }
@@ -470,16 +439,12 @@ fn trace(input: &mut impl BufRead) -> Result<(), String> {
     for number in 1_u64.. {
         line.clear();
         let mut part = Read::take(&mut *input, MAX_TRACE_LINE);
-        let count = part
-            .read_until(b'\n', &mut line)
-            .map_err(|error| format!("cannot be read: {error}"))?;
+        let count = part.read_until(b'\n', &mut line).map_err(|error| format!("cannot be read: {error}"))?;
         if count == 0 {
             return Ok(());
         }
         if line.last() != Some(&b'\n') {
-            return Err(format!(
-                "line {number} is cut, or longer than {MAX_TRACE_LINE} bytes"
-            ));
+            return Err(format!("line {number} is cut, or longer than {MAX_TRACE_LINE} bytes"));
         }
         serde_json::from_slice::<TracesData>(&line).map_err(|error| format!("line {number}: {error}"))?;
     }

@@ -96,11 +96,7 @@ impl<R: Read> Hashed<io::Take<R>> {
     pub(super) fn new(inner: R, size: u64) -> Self {
         // One byte more shows a file that grows while it is read.
         let inner = BufReader::with_capacity(BUFFER, inner.take(size.saturating_add(1)));
-        Self {
-            inner,
-            hash: Sha256::new(),
-            read: 0,
-        }
+        Self { inner, hash: Sha256::new(), read: 0 }
     }
 
     /// Reads what is left and gives digest and length of everything.

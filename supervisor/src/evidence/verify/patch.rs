@@ -55,10 +55,7 @@ enum State {
 impl State {
     /// Whether the file's part of the patch may be over here (the second half of a binary change is optional).
     fn may_end(&self) -> bool {
-        matches!(
-            self,
-            Self::Outside | Self::Headers | Self::AfterHunk | Self::BinaryStart { first: false }
-        )
+        matches!(self, Self::Outside | Self::Headers | Self::AfterHunk | Self::BinaryStart { first: false })
     }
 }
 
@@ -116,15 +113,9 @@ pub(super) fn read_patch(mut input: impl BufRead) -> Result<PatchFiles, String> 
             count += 1;
             bytes += header.len();
             if count > MAX_FILES || bytes > MAX_HEADERS {
-                return Err(format!(
-                    "it changes more than {MAX_FILES} files, or their names are too long"
-                ));
+                return Err(format!("it changes more than {MAX_FILES} files, or their names are too long"));
             }
-            entry = Some(Entry {
-                header: header.to_vec(),
-                line: number,
-                ..Entry::default()
-            });
+            entry = Some(Entry { header: header.to_vec(), line: number, ..Entry::default() });
             state = State::Headers;
             continue;
         }
@@ -147,16 +138,10 @@ pub(super) fn read_patch(mut input: impl BufRead) -> Result<PatchFiles, String> 
                 let (Some(old), Some(new)) = (old, new) else {
                     return Err(wrong());
                 };
-                if old == 0 && new == 0 {
-                    State::AfterHunk
-                } else {
-                    State::Hunk { old, new }
-                }
+                if old == 0 && new == 0 { State::AfterHunk } else { State::Hunk { old, new } }
             }
             State::BinaryStart { first } => {
-                let counted = text
-                    .strip_prefix(b"literal ")
-                    .or_else(|| text.strip_prefix(b"delta "));
+                let counted = text.strip_prefix(b"literal ").or_else(|| text.strip_prefix(b"delta "));
                 counted.and_then(decimal).ok_or_else(wrong)?;
                 State::BinaryLines { first }
             }
@@ -186,9 +171,7 @@ pub(super) fn read_patch(mut input: impl BufRead) -> Result<PatchFiles, String> 
 
 fn decimal(text: &[u8]) -> Option<u64> {
     let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    digits
-        .then(|| std::str::from_utf8(text).ok()?.parse().ok())
-        .flatten()
+    digits.then(|| std::str::from_utf8(text).ok()?.parse().ok()).flatten()
 }
 
 /// `@@ -1,2 +3,4 @@ ...`
@@ -202,18 +185,12 @@ fn hunk(text: &[u8]) -> Option<State> {
         None => decimal(range.as_bytes()).map(|_| 1),
     };
     let (old, new) = (lines(old)?, lines(new)?);
-    Some(if old == 0 && new == 0 {
-        State::AfterHunk
-    } else {
-        State::Hunk { old, new }
-    })
+    Some(if old == 0 && new == 0 { State::AfterHunk } else { State::Hunk { old, new } })
 }
 
 fn mode(text: &[u8]) -> Option<String> {
     let known = [&b"100644"[..], b"100755", b"120000", b"160000"];
-    known
-        .contains(&text)
-        .then(|| String::from_utf8_lossy(text).into_owned())
+    known.contains(&text).then(|| String::from_utf8_lossy(text).into_owned())
 }
 
 impl Entry {
@@ -235,11 +212,7 @@ impl Entry {
             return once(&mut self.deleted, value);
         }
         if let Some(value) = text.strip_prefix(b"rename from ") {
-            return self
-                .from
-                .replace(name(value)?)
-                .is_none()
-                .then_some(State::Headers);
+            return self.from.replace(name(value)?).is_none().then_some(State::Headers);
         }
         if let Some(value) = text.strip_prefix(b"rename to ") {
             return self.to.replace(name(value)?).is_none().then_some(State::Headers);
@@ -258,19 +231,11 @@ impl Entry {
             return (hex && parts.next().is_none()).then_some(State::Headers);
         }
         if let Some(value) = text.strip_prefix(b"--- ") {
-            return self
-                .minus
-                .replace(side(value, b"a/")?)
-                .is_none()
-                .then_some(State::Headers);
+            return self.minus.replace(side(value, b"a/")?).is_none().then_some(State::Headers);
         }
         if let Some(value) = text.strip_prefix(b"+++ ") {
             self.minus.as_ref()?;
-            return self
-                .plus
-                .replace(side(value, b"b/")?)
-                .is_none()
-                .then_some(State::AfterHunk);
+            return self.plus.replace(side(value, b"b/")?).is_none().then_some(State::AfterHunk);
         }
         (text == b"GIT binary patch").then_some(State::BinaryStart { first: true })
     }
@@ -279,9 +244,7 @@ impl Entry {
     fn close(self, files: &mut PatchFiles) -> Result<(), String> {
         let line = self.line;
         let wrong = move |what: &str| format!("the file at line {line}: {what}");
-        let names = self
-            .names()
-            .ok_or_else(|| wrong("its headers name no path, or different ones"))?;
+        let names = self.names().ok_or_else(|| wrong("its headers name no path, or different ones"))?;
         let (old, new) = names;
         if !safe(&old) || !safe(&new) {
             return Err(wrong("its path leads out of the tree or into .git"));
@@ -372,9 +335,7 @@ fn header_is(header: &[u8], old: &[u8], new: &[u8]) -> bool {
             let (name, rest) = unquote(text)?;
             (name.strip_prefix(prefix)? == path).then_some(text.len() - rest.len())
         } else {
-            text.strip_prefix(prefix)?
-                .starts_with(path)
-                .then_some(prefix.len() + path.len())
+            text.strip_prefix(prefix)?.starts_with(path).then_some(prefix.len() + path.len())
         }
     };
     let Some(first) = part(header, b"a/", old) else {

@@ -85,11 +85,7 @@ fn every_kind_of_change_is_read() {
     );
     assert_eq!(
         files.deleted,
-        [
-            (b"gone".to_vec(), text("100644")),
-            (b"link".to_vec(), text("100644"))
-        ]
-        .into()
+        [(b"gone".to_vec(), text("100644")), (b"link".to_vec(), text("100644"))].into()
     );
     assert_eq!(
         files.modified,
@@ -100,10 +96,7 @@ fn every_kind_of_change_is_read() {
         ]
         .into()
     );
-    assert_eq!(
-        files.renamed,
-        [(b"sub/new name".to_vec(), (b"old name".to_vec(), None, None))].into()
-    );
+    assert_eq!(files.renamed, [(b"sub/new name".to_vec(), (b"old name".to_vec(), None, None))].into());
 }
 
 /// `git diff --cached --binary --full-index -M` of git itself: CRLF, NUL bytes, spaces, tabs, quotes, bytes that are
@@ -111,30 +104,12 @@ fn every_kind_of_change_is_read() {
 #[test]
 fn what_git_writes_is_read() {
     let files = read_patch(&include_bytes!("patch_git.diff")[..]).unwrap();
-    let names = |paths: Vec<&PathBytes>| {
-        paths
-            .iter()
-            .map(|p| p.escape_ascii().to_string())
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(
-        names(files.added.keys().collect()),
-        ["link", "nb", "tricky", "\\xff\\x01"]
-    );
+    let names =
+        |paths: Vec<&PathBytes>| paths.iter().map(|p| p.escape_ascii().to_string()).collect::<Vec<_>>();
+    assert_eq!(names(files.added.keys().collect()), ["link", "nb", "tricky", "\\xff\\x01"]);
     assert_eq!(names(files.deleted.keys().collect()), ["link"]);
     let modified = names(files.modified.keys().collect());
-    assert_eq!(
-        modified,
-        [
-            "a b",
-            "bin",
-            "crlf",
-            "many",
-            "nonl",
-            "s.sh",
-            "\\xc3\\xa9\\\"q\\ttab"
-        ]
-    );
+    assert_eq!(modified, ["a b", "bin", "crlf", "many", "nonl", "s.sh", "\\xc3\\xa9\\\"q\\ttab"]);
     assert_eq!(names(files.renamed.keys().collect()), ["d/to", "new"]);
     assert_eq!(files.added[&b"link"[..]], "100644");
     assert_eq!(files.deleted[&b"link"[..]], "120000");
@@ -149,40 +124,19 @@ fn an_empty_patch_changes_nothing() {
 fn what_git_would_not_write_is_an_error() {
     for (text, why) in [
         ("hello\n", "line 1 is not what git writes there"),
-        (
-            "diff --git a/x b/x\nindex 1..2 100644\n--- a/x\n+++ b/y\n@@ -1 +1 @@\n-a\n+b\n",
-            "different ones",
-        ),
-        (
-            "diff --git a/x b/y\nold mode 100644\nnew mode 100755\n",
-            "different ones",
-        ),
-        (
-            "diff --git a/x b/x\nindex 1..2 100644\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n",
-            "ends in the middle",
-        ),
-        (
-            "diff --git a/x b/x\nindex 1..2 100644\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n+c\n",
-            "line 8",
-        ),
+        ("diff --git a/x b/x\nindex 1..2 100644\n--- a/x\n+++ b/y\n@@ -1 +1 @@\n-a\n+b\n", "different ones"),
+        ("diff --git a/x b/y\nold mode 100644\nnew mode 100755\n", "different ones"),
+        ("diff --git a/x b/x\nindex 1..2 100644\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n", "ends in the middle"),
+        ("diff --git a/x b/x\nindex 1..2 100644\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n+c\n", "line 8"),
         ("diff --git a/x b/x\nnew file mode 100777\n", "line 2"),
-        (
-            "diff --git a/../x b/../x\nold mode 100644\nnew mode 100755\n",
-            "leads out",
-        ),
-        (
-            "diff --git a/s/.Git/x b/s/.Git/x\nnew file mode 100644\nindex 0..1\n",
-            ".git",
-        ),
+        ("diff --git a/../x b/../x\nold mode 100644\nnew mode 100755\n", "leads out"),
+        ("diff --git a/s/.Git/x b/s/.Git/x\nnew file mode 100644\nindex 0..1\n", ".git"),
         (
             "diff --git a/x b/x\nnew mode 100755\nold mode 100644\ndiff --git a/x b/x\nold mode 100644\n",
             "changed twice",
         ),
         ("diff --git a/x b/x\nold mode 100644\nnew mode 100755", "was cut"),
-        (
-            "diff --git a/x b/x\nindex 1..2 100644\nBinary files a/x and b/x differ\n",
-            "line 3",
-        ),
+        ("diff --git a/x b/x\nindex 1..2 100644\nBinary files a/x and b/x differ\n", "line 3"),
     ] {
         let error = read(text).unwrap_err();
         assert!(error.contains(why), "{text:?}: {error}");

@@ -69,24 +69,16 @@ fn text(data: &Map<String, Value>, name: &str) -> Option<String> {
 
 fn ended(data: &Map<String, Value>) -> Ended {
     let number = |name: &str| data.get(name).and_then(Value::as_i64);
-    Ended {
-        exit_code: number("exit_code"),
-        signal: number("signal"),
-    }
+    Ended { exit_code: number("exit_code"), signal: number("signal") }
 }
 
 impl Seen {
     pub(super) fn new(report: &Report) -> Self {
         let mut expected = BTreeMap::new();
         for change in &report.changed_files {
-            *expected
-                .entry(key(payload::file_changed_data(change)))
-                .or_insert(0) += 1;
+            *expected.entry(key(payload::file_changed_data(change))).or_insert(0) += 1;
         }
-        Self {
-            expected,
-            ..Self::default()
-        }
+        Self { expected, ..Self::default() }
     }
 
     /// Changes of the report without an event.
@@ -95,11 +87,7 @@ impl Seen {
             let change = serde_json::from_str::<FileChange>(data);
             change.map_or_else(|_| "a path too long to show".to_owned(), |change| change.path)
         };
-        self.expected
-            .iter()
-            .filter(|(_, count)| **count > 0)
-            .map(|(data, _)| path(data))
-            .collect()
+        self.expected.iter().filter(|(_, count)| **count > 0).map(|(data, _)| path(data)).collect()
     }
 
     pub(super) fn add(&mut self, event: &Event) {
@@ -127,10 +115,7 @@ impl Seen {
                 self.review.push(data.get("accepted").and_then(Value::as_bool));
             }
             (EventType::BlockerRaised, Source::Supervisor) => {
-                let code = data
-                    .get("code")
-                    .and_then(Value::as_str)
-                    .and_then(BlockerCode::from_name);
+                let code = data.get("code").and_then(Value::as_str).and_then(BlockerCode::from_name);
                 match code {
                     Some(code) => *self.blockers.entry(code).or_insert(0) += 1,
                     None => self.unknown_blockers += 1,

@@ -7,109 +7,43 @@ use super::*;
 fn parts_that_disagree_are_named() {
     type Edit = Box<dyn FnOnce(&mut Report)>;
     let cases: Vec<(Edit, &str)> = vec![
-        (
-            Box::new(|r| r.status = Status::Fail),
-            "the status is fail, and there is no blocker",
-        ),
-        (
-            Box::new(|r| r.exit_code = 1),
-            "the exit code is 1, its blockers lead to 0",
-        ),
+        (Box::new(|r| r.status = Status::Fail), "the status is fail, and there is no blocker"),
+        (Box::new(|r| r.exit_code = 1), "the exit code is 1, its blockers lead to 0"),
         (
             Box::new(|r| r.blockers.push(Blocker::new(BlockerCode::NoDiff, "x", json!({})))),
             "status is pass, and there are blockers",
         ),
         (Box::new(|r| r.quarantined = true), "quarantined does not fit"),
-        (
-            Box::new(|r| r.backend_exit_code = Some(7)),
-            "is not that of backend.exited",
-        ),
-        (
-            Box::new(|r| r.backend_signal = Some(9)),
-            "both an exit code and a signal",
-        ),
+        (Box::new(|r| r.backend_exit_code = Some(7)), "is not that of backend.exited"),
+        (Box::new(|r| r.backend_signal = Some(9)), "both an exit code and a signal"),
         (Box::new(|r| r.decision.digest = None), "the decision's digest"),
         (Box::new(|r| r.events.count += 1), "lines, the report says"),
-        (
-            Box::new(|r| r.events.last_hash = "0".repeat(64)),
-            "its last line is not the one",
-        ),
+        (Box::new(|r| r.events.last_hash = "0".repeat(64)), "its last line is not the one"),
         (Box::new(|r| r.events.left_out = 1), "events were left out"),
-        (
-            Box::new(|r| r.engine.name = "codex".into()),
-            "names another engine",
-        ),
-        (
-            Box::new(|r| r.stage = Some("candidate-default".into())),
-            "names another stage",
-        ),
-        (
-            Box::new(|r| r.mutation_mode = "apply".into()),
-            "names another mutation mode",
-        ),
-        (
-            Box::new(|r| r.changed_files.clear()),
-            "observed file.changed are not in the report",
-        ),
-        (
-            Box::new(|r| r.changed_files.clear()),
-            "changes 1 files that the report does not name: src/a.rs",
-        ),
-        (
-            Box::new(|r| r.changed_files.clear()),
-            "the status is pass, but nothing changed",
-        ),
+        (Box::new(|r| r.engine.name = "codex".into()), "names another engine"),
+        (Box::new(|r| r.stage = Some("candidate-default".into())), "names another stage"),
+        (Box::new(|r| r.mutation_mode = "apply".into()), "names another mutation mode"),
+        (Box::new(|r| r.changed_files.clear()), "observed file.changed are not in the report"),
+        (Box::new(|r| r.changed_files.clear()), "changes 1 files that the report does not name: src/a.rs"),
+        (Box::new(|r| r.changed_files.clear()), "the status is pass, but nothing changed"),
         (
             Box::new(|r| r.changed_files[0].new_size = Some(9)),
             "have no observed file.changed like them: src/a.rs",
         ),
-        (
-            Box::new(|r| r.tests.status = TestStatus::Off),
-            "the report says that no test ran",
-        ),
-        (
-            Box::new(|r| r.tests.exit_code = Some(1)),
-            "status does not fit their exit code",
-        ),
-        (
-            Box::new(|r| r.tests.command = Some("true".into())),
-            "test.log: is of another command",
-        ),
-        (
-            Box::new(|r| r.review.status = ReviewStatus::Accepted),
-            "no review.completed that accepts",
-        ),
-        (
-            Box::new(|r| r.review.patch_sha256 = Some("0".repeat(64))),
-            "was shown another patch",
-        ),
+        (Box::new(|r| r.tests.status = TestStatus::Off), "the report says that no test ran"),
+        (Box::new(|r| r.tests.exit_code = Some(1)), "status does not fit their exit code"),
+        (Box::new(|r| r.tests.command = Some("true".into())), "test.log: is of another command"),
+        (Box::new(|r| r.review.status = ReviewStatus::Accepted), "no review.completed that accepts"),
+        (Box::new(|r| r.review.patch_sha256 = Some("0".repeat(64))), "was shown another patch"),
         (Box::new(|r| r.sandbox.level = None), "there was no sandbox"),
         (Box::new(|r| r.result_tree = None), "base or result are not named"),
-        (
-            Box::new(|r| r.run_id = "r-20260601T120000-abcdef".into()),
-            "belongs to run",
-        ),
-        (
-            Box::new(|r| r.run_id = "../../x".into()),
-            "the run id \"../../x\" is none",
-        ),
+        (Box::new(|r| r.run_id = "r-20260601T120000-abcdef".into()), "belongs to run"),
+        (Box::new(|r| r.run_id = "../../x".into()), "the run id \"../../x\" is none"),
         (Box::new(|r| r.freshness.base_tree = None), "base_tree differs"),
-        (
-            Box::new(|r| r.freshness.nonce = "aa".into()),
-            "holds another nonce",
-        ),
-        (
-            Box::new(|r| r.freshness.nonce = "not hex".into()),
-            "no lower-case hex",
-        ),
-        (
-            Box::new(|r| r.run_end = r.run_start.clone()),
-            "start and end differ",
-        ),
-        (
-            Box::new(|r| r.freshness.wall_start = "yesterday".into()),
-            "no time of the form",
-        ),
+        (Box::new(|r| r.freshness.nonce = "aa".into()), "holds another nonce"),
+        (Box::new(|r| r.freshness.nonce = "not hex".into()), "no lower-case hex"),
+        (Box::new(|r| r.run_end = r.run_start.clone()), "start and end differ"),
+        (Box::new(|r| r.freshness.wall_start = "yesterday".into()), "no time of the form"),
         (
             Box::new(|r| {
                 r.freshness.wall_start = "2020-01-01T00:00:00.000000Z".into();
@@ -117,14 +51,8 @@ fn parts_that_disagree_are_named() {
             }),
             "ends before it starts",
         ),
-        (
-            Box::new(|r| r.freshness.wall_end = "2999-01-01T00:00:00.000000Z".into()),
-            "still to come",
-        ),
-        (
-            Box::new(|r| r.freshness.artifacts_created_exclusively = false),
-            "not made exclusively",
-        ),
+        (Box::new(|r| r.freshness.wall_end = "2999-01-01T00:00:00.000000Z".into()), "still to come"),
+        (Box::new(|r| r.freshness.artifacts_created_exclusively = false), "not made exclusively"),
         (
             Box::new(|r| {
                 r.freshness.wall_end = "2019-01-01T00:00:00.000000Z".into();
@@ -150,26 +78,11 @@ fn a_pass_that_the_events_do_not_bear_is_named() {
         (supervisor(EventType::TimeoutExpired), "a time ran out"),
         (supervisor(EventType::LimitExceeded), "a limit was exceeded"),
         (supervisor(EventType::ApprovalDenied), "an approval was denied"),
-        (
-            NewEvent::new(EventType::ApprovalDenied, Source::Operator),
-            "an approval was denied",
-        ),
-        (
-            supervisor(EventType::BlockerRaised).with("code", "no_diff"),
-            "a blocker was raised",
-        ),
-        (
-            supervisor(EventType::BlockerRaised).with("code", "no_such"),
-            "a blocker whose code is none",
-        ),
-        (
-            payload::test_completed(Some(1), None),
-            "test.completed does not say of the tests",
-        ),
-        (
-            payload::backend_exited(Some(0), None),
-            "is not that of backend.exited",
-        ),
+        (NewEvent::new(EventType::ApprovalDenied, Source::Operator), "an approval was denied"),
+        (supervisor(EventType::BlockerRaised).with("code", "no_diff"), "a blocker was raised"),
+        (supervisor(EventType::BlockerRaised).with("code", "no_such"), "a blocker whose code is none"),
+        (payload::test_completed(Some(1), None), "test.completed does not say of the tests"),
+        (payload::backend_exited(Some(0), None), "is not that of backend.exited"),
         (
             payload::review_completed(true, Some(0), None),
             "review.completed that accepts, and the report does not",
@@ -199,66 +112,32 @@ fn a_pass_that_the_events_do_not_bear_is_named() {
 fn logs_that_do_not_bear_the_events_are_named() {
     let mut run = Run::new();
     run.test_log = Vec::new();
-    one(
-        &run.write(|_| {}).problems(),
-        "test.log: is empty, and the report says that tests ran",
-    );
+    one(&run.write(|_| {}).problems(), "test.log: is empty, and the report says that tests ran");
     let mut run = Run::new();
     run.test_log = b"1 passed\n".to_vec();
-    one(
-        &run.write(|_| {}).problems(),
-        "test.log: its first line is not that of a test log",
-    );
+    one(&run.write(|_| {}).problems(), "test.log: its first line is not that of a test log");
     let mut run = Run::new();
-    let end = testlog::TestEnd {
-        output_bytes: 0,
-        exit_code: Some(1),
-        signal: None,
-        note: None,
-    };
-    run.test_log = [
-        testlog::header(&run.report.run_id, Some("make test")),
-        testlog::trailer(&end, false),
-    ]
-    .concat();
-    one(
-        &run.write(|_| {}).problems(),
-        "test.log: does not say of the tests what the report says",
-    );
+    let end = testlog::TestEnd { output_bytes: 0, exit_code: Some(1), signal: None, note: None };
+    run.test_log =
+        [testlog::header(&run.report.run_id, Some("make test")), testlog::trailer(&end, false)].concat();
+    one(&run.write(|_| {}).problems(), "test.log: does not say of the tests what the report says");
     for (stream, why) in [
         ("stderr", "points beyond the end of backend.stderr.log"),
         ("x", "a raw log \"x\" that is not there"),
     ] {
         let mut run = Run::new();
-        let native = Native {
-            stream: stream.into(),
-            line: 1,
-            offset: 0,
-            kind: None,
-            id: None,
-            ts: None,
-        };
-        run.events
-            .insert(5, NewEvent::new(EventType::Message, Source::Backend).at(native));
+        let native = Native { stream: stream.into(), line: 1, offset: 0, kind: None, id: None, ts: None };
+        run.events.insert(5, NewEvent::new(EventType::Message, Source::Backend).at(native));
         one(&run.write(|_| {}).problems(), why);
     }
     let mut run = Run::new();
     run.patch = PATCH_TEXT.replace("src/a.rs", "src/b.rs").into_bytes();
     let problems = run.write(|_| {}).problems();
-    some(
-        &problems,
-        "patch.diff: does not change a file as the report says: src/a.rs",
-    );
-    some(
-        &problems,
-        "changes 1 files that the report does not name: src/b.rs",
-    );
+    some(&problems, "patch.diff: does not change a file as the report says: src/a.rs");
+    some(&problems, "changes 1 files that the report does not name: src/b.rs");
     let mut run = Run::new();
     run.patch = b"hello\n".to_vec();
-    one(
-        &run.write(|_| {}).problems(),
-        "patch.diff: is no patch as git writes it",
-    );
+    one(&run.write(|_| {}).problems(), "patch.diff: is no patch as git writes it");
 }
 
 #[test]
@@ -315,19 +194,13 @@ index 0000000..e69de29
     assert_eq!(run(&changes).write(|_| {}).problems(), Vec::<String>::new());
     for place in 0..changes.len() {
         let mut wrong = changes.clone();
-        let (old, new) = (
-            &mut wrong[place].old_mode.clone(),
-            &mut wrong[place].new_mode.clone(),
-        );
+        let (old, new) = (&mut wrong[place].old_mode.clone(), &mut wrong[place].new_mode.clone());
         wrong[place].old_mode = old.take().map(|_| "160000".into());
         wrong[place].new_mode = new.take().map(|_| "160000".into());
         if wrong[place].kind == ChangeKind::Renamed {
             wrong[place].old_path = Some("elsewhere".into());
         }
-        some(
-            &run(&wrong).write(|_| {}).problems(),
-            "does not change a file as the report says",
-        );
+        some(&run(&wrong).write(|_| {}).problems(), "does not change a file as the report says");
     }
     let mut wrong = changes.clone();
     wrong[5].path_b64 = Some("YQ==".into());
@@ -353,10 +226,7 @@ fn a_blocker_found_after_the_last_event_is_no_contradiction_but_only_such_a_one(
     }
     // And none may disappear.
     let mut run = Run::new();
-    run.blockers(
-        vec![Blocker::new(BlockerCode::NoDiff, "x", json!({}))],
-        ExitCode::Fail,
-    );
+    run.blockers(vec![Blocker::new(BlockerCode::NoDiff, "x", json!({}))], ExitCode::Fail);
     let problems = run
         .write(|report| {
             report.blockers.clear();
@@ -364,20 +234,13 @@ fn a_blocker_found_after_the_last_event_is_no_contradiction_but_only_such_a_one(
             report.exit_code = 0;
         })
         .problems();
-    some(
-        &problems,
-        "blocker no_diff stands in the report 0 times, in the events 1 times",
-    );
+    some(&problems, "blocker no_diff stands in the report 0 times, in the events 1 times");
     some(&problems, "run.finished does not say pass");
 }
 
 #[test]
 fn an_interrupted_run_verifies_with_the_code_of_its_signal() {
-    for (signal, exit, sound) in [
-        ("SIGINT", 130, true),
-        ("SIGTERM", 143, true),
-        ("SIGINT", 143, false),
-    ] {
+    for (signal, exit, sound) in [("SIGINT", 130, true), ("SIGTERM", 143, true), ("SIGINT", 143, false)] {
         let mut run = Run::new();
         let detail = json!({ "signal": signal });
         run.blockers(

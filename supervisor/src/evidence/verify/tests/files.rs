@@ -25,23 +25,12 @@ fn sound_evidence_of_a_pass_and_of_a_fail_verifies() {
     run.report.tests.status = TestStatus::Failed;
     run.report.tests.exit_code = Some(1);
     run.events[7] = payload::test_completed(Some(1), None);
-    let end = testlog::TestEnd {
-        output_bytes: 0,
-        exit_code: Some(1),
-        signal: None,
-        note: None,
-    };
-    run.test_log = [
-        testlog::header(&run.report.run_id, Some("make test")),
-        testlog::trailer(&end, false),
-    ]
-    .concat();
+    let end = testlog::TestEnd { output_bytes: 0, exit_code: Some(1), signal: None, note: None };
+    run.test_log =
+        [testlog::header(&run.report.run_id, Some("make test")), testlog::trailer(&end, false)].concat();
     let result = run.write(|_| {}).verify();
     assert_eq!(result.problems, []);
-    assert_eq!(
-        result.blockers,
-        [BlockerCode::BackendFailed, BlockerCode::TestsFailed]
-    );
+    assert_eq!(result.blockers, [BlockerCode::BackendFailed, BlockerCode::TestsFailed]);
 }
 
 #[test]
@@ -61,11 +50,7 @@ fn every_artifact_whose_byte_changes_is_named() {
         }
         written.rewrite(&name, &after);
         let problems = written.problems();
-        let named = if name == REPORT {
-            "report.json.sha256: does not hold"
-        } else {
-            name.as_str()
-        };
+        let named = if name == REPORT { "report.json.sha256: does not hold" } else { name.as_str() };
         some(&problems, named);
         written.rewrite(&name, &before);
     }
@@ -77,31 +62,19 @@ fn missing_added_linked_and_special_files_are_named() {
     let written = Run::new().write(|_| {});
     let path = |name: &str| written.path.join(name);
     std::fs::write(path("extra.txt"), b"").unwrap();
-    one(
-        &written.problems(),
-        "extra.txt: the manifest does not name this file",
-    );
+    one(&written.problems(), "extra.txt: the manifest does not name this file");
     std::fs::remove_file(path("extra.txt")).unwrap();
 
     let away = written.path.parent().unwrap().join("away");
     std::fs::hard_link(path(STDOUT), &away).unwrap();
-    some(
-        &written.problems(),
-        "backend.stdout.log: has 2 names (hard links)",
-    );
+    some(&written.problems(), "backend.stdout.log: has 2 names (hard links)");
     std::fs::remove_file(path(STDOUT)).unwrap();
     some(&written.problems(), "backend.stdout.log: is missing");
     std::os::unix::fs::symlink(&away, path(STDOUT)).unwrap();
     some(&written.problems(), "backend.stdout.log: is no regular file");
     std::fs::remove_file(path(STDOUT)).unwrap();
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        path(STDOUT),
-        rustix::fs::FileType::Fifo,
-        rustix::fs::Mode::RWXU,
-        0,
-    )
-    .unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, path(STDOUT), rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+        .unwrap();
     some(&written.problems(), "backend.stdout.log: is no regular file");
     std::fs::remove_file(path(STDOUT)).unwrap();
     std::fs::rename(away, path(STDOUT)).unwrap();
@@ -133,33 +106,17 @@ fn too_large_and_unreadable_reports_are_refused() {
         written.rewrite(REPORT, &bytes);
         some(&written.problems(), why);
     }
-    let small = VerifyOptions {
-        max_artifact: 10,
-        ..VerifyOptions::default()
-    };
+    let small = VerifyOptions { max_artifact: 10, ..VerifyOptions::default() };
     let result = verify(&Run::new().write(|_| {}).path, small);
-    assert!(
-        result
-            .problems
-            .iter()
-            .any(|problem| problem.message.contains("more than the 10 that are read"))
-    );
+    assert!(result.problems.iter().any(|problem| problem.message.contains("more than the 10 that are read")));
 }
 
 #[test]
 fn artifacts_have_sizes_of_their_own() {
     let written = Run::new().write(|_| {});
     let path = written.path.join(DECISION);
-    std::fs::File::options()
-        .write(true)
-        .open(path)
-        .unwrap()
-        .set_len((16 << 20) + 1)
-        .unwrap();
-    one(
-        &written.problems(),
-        "decision.json: has 16777217 bytes, more than the 16777216 that are read",
-    );
+    std::fs::File::options().write(true).open(path).unwrap().set_len((16 << 20) + 1).unwrap();
+    one(&written.problems(), "decision.json: has 16777217 bytes, more than the 16777216 that are read");
 }
 
 /// Serde would take a list for a structure, a field twice in a map, and any spacing.
@@ -181,10 +138,7 @@ fn a_report_in_another_form_is_refused() {
             REPORT_DIGEST,
             format!("{}  {REPORT}\n", hex::encode(&Sha256::digest(&other))).as_bytes(),
         );
-        one(
-            &written.problems(),
-            "report.json: is not in the form in which Proctor writes it",
-        );
+        one(&written.problems(), "report.json: is not in the form in which Proctor writes it");
     }
 }
 
@@ -196,26 +150,11 @@ fn the_manifest_must_be_whole_and_sound() {
             Box::new(|r| r.digest_manifest.retain(|one| one.name != PATCH)),
             "does not name the required artifact patch.diff",
         ),
-        (
-            Box::new(|r| r.digest_manifest[0].name = "../../etc/passwd".into()),
-            "which can be no artifact",
-        ),
-        (
-            Box::new(|r| r.digest_manifest.push(r.digest_manifest[0].clone())),
-            "twice",
-        ),
-        (
-            Box::new(|r| r.digest_manifest[0].digest.sha256 = "XX".into()),
-            "is no SHA-256",
-        ),
-        (
-            Box::new(|r| r.digest_manifest[0].annotations.size += 1),
-            "does not hold",
-        ),
-        (
-            Box::new(|r| drop(r.artifact_paths.remove(PATCH))),
-            "artifact_paths does not say where",
-        ),
+        (Box::new(|r| r.digest_manifest[0].name = "../../etc/passwd".into()), "which can be no artifact"),
+        (Box::new(|r| r.digest_manifest.push(r.digest_manifest[0].clone())), "twice"),
+        (Box::new(|r| r.digest_manifest[0].digest.sha256 = "XX".into()), "is no SHA-256"),
+        (Box::new(|r| r.digest_manifest[0].annotations.size += 1), "does not hold"),
+        (Box::new(|r| drop(r.artifact_paths.remove(PATCH))), "artifact_paths does not say where"),
         (
             Box::new(|r| drop(r.artifact_paths.insert("x".into(), "/etc/passwd".into()))),
             "artifact_paths names \"x\"",
@@ -230,28 +169,13 @@ fn the_manifest_must_be_whole_and_sound() {
 fn nonce_and_age_are_asked_for() {
     let written = Run::new().write(|_| {});
     let asked = |nonce, max_age, now| {
-        let options = VerifyOptions {
-            nonce,
-            max_age,
-            now,
-            ..VerifyOptions::default()
-        };
-        verify(&written.path, options)
-            .problems
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
+        let options = VerifyOptions { nonce, max_age, now, ..VerifyOptions::default() };
+        verify(&written.path, options).problems.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     let hour = Some(Duration::from_secs(3600));
     assert_eq!(asked(Some("00ff"), hour, now_micros()), Vec::<String>::new());
-    one(
-        &asked(Some("00aa"), None, now_micros()),
-        "the nonce is 00ff, not the one asked for",
-    );
-    one(
-        &asked(None, hour, now_micros() + 3_700_000_000),
-        "longer ago than is allowed",
-    );
+    one(&asked(Some("00aa"), None, now_micros()), "the nonce is 00ff, not the one asked for");
+    one(&asked(None, hour, now_micros() + 3_700_000_000), "longer ago than is allowed");
 }
 
 struct Answer(Result<(), String>);
@@ -260,10 +184,7 @@ impl PatchCheck for Answer {
     fn check(&self, commit: &str, tree: &str, result: &str, patch: &mut dyn Read) -> Result<(), String> {
         let mut text = String::new();
         patch.read_to_string(&mut text).unwrap();
-        assert_eq!(
-            (commit, tree, result),
-            (&*"1".repeat(40), &*"2".repeat(40), &*"3".repeat(40))
-        );
+        assert_eq!((commit, tree, result), (&*"1".repeat(40), &*"2".repeat(40), &*"3".repeat(40)));
         assert_eq!(text, PATCH_TEXT);
         self.0.clone()
     }
@@ -283,21 +204,13 @@ fn the_repository_and_the_key_are_asked() {
     let ask = |patch_check: Option<&dyn PatchCheck>,
                authenticity: Option<&dyn AuthenticityCheck>,
                require_signature| {
-        let options = VerifyOptions {
-            patch_check,
-            authenticity,
-            require_signature,
-            ..VerifyOptions::default()
-        };
+        let options =
+            VerifyOptions { patch_check, authenticity, require_signature, ..VerifyOptions::default() };
         verify(&written.path, options)
     };
     assert!(ask(Some(&yes), None, false).valid);
     one(
-        &ask(Some(&no), None, false)
-            .problems
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>(),
+        &ask(Some(&no), None, false).problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "patch.diff: gives tree 44",
     );
     assert!(!ask(None, None, true).valid);
@@ -314,21 +227,13 @@ fn what_is_shown_of_hostile_evidence_is_safe() {
     let written = Run::new().write(|report| {
         report.run_id = "\x1b[2J\u{202e}".into();
         report.digest_manifest[0].name = "\x1b]0;x\x07".into();
-        report.test_inputs_changed.push(PathText {
-            path: "x".into(),
-            path_b64: None,
-        });
+        report.test_inputs_changed.push(PathText { path: "x".into(), path_b64: None });
     });
     std::fs::write(written.path.join("\u{202e}\x1b[31m"), b"").unwrap();
     let result = written.verify();
     let shown = format!("{:?} {}", result.run_id, serde_json::to_string(&result).unwrap());
     let lines: String = result.problems.iter().map(ToString::to_string).collect();
-    assert!(
-        !result.valid
-            && !format!("{shown}{lines}")
-                .chars()
-                .any(crate::report::escape::is_deceptive)
-    );
+    assert!(!result.valid && !format!("{shown}{lines}").chars().any(crate::report::escape::is_deceptive));
 }
 
 proptest::proptest! {

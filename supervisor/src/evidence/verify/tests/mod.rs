@@ -45,34 +45,20 @@ impl Run {
         report.freshness = start.end(id("1"), id("2"), id("3"));
         report.run_start = report.freshness.wall_start.clone();
         let output = b"1 passed\n";
-        let end = testlog::TestEnd {
-            output_bytes: 9,
-            exit_code: Some(0),
-            signal: None,
-            note: None,
-        };
+        let end = testlog::TestEnd { output_bytes: 9, exit_code: Some(0), signal: None, note: None };
         let test_log = [
             testlog::header(&report.run_id, Some("make test")),
             output.to_vec(),
             testlog::trailer(&end, false),
         ];
         let supervisor = |event_type| NewEvent::new(event_type, Source::Supervisor);
-        let native = Native {
-            stream: "stdout".into(),
-            line: 2,
-            offset: 17,
-            kind: None,
-            id: None,
-            ts: None,
-        };
+        let native = Native { stream: "stdout".into(), line: 2, offset: 17, kind: None, id: None, ts: None };
         let events = vec![
             payload::run_started("00ff", "fake", None, "patch"),
             supervisor(EventType::DecisionRecorded),
             supervisor(EventType::SandboxReady),
             supervisor(EventType::BackendStarted),
-            NewEvent::new(EventType::Message, Source::Backend)
-                .with("text", "done")
-                .at(native),
+            NewEvent::new(EventType::Message, Source::Backend).with("text", "done").at(native),
             payload::backend_exited(Some(0), None),
             NewEvent::new(EventType::TestStarted, Source::Test),
             payload::test_completed(Some(0), None),
@@ -95,14 +81,7 @@ impl Run {
 
     /// Writes everything; `edit` sees the report when all its digests are known.
     fn write(self, edit: impl FnOnce(&mut Report)) -> Written {
-        let Self {
-            mut report,
-            events,
-            patch,
-            test_log,
-            extra,
-            log_changes,
-        } = self;
+        let Self { mut report, events, patch, test_log, extra, log_changes } = self;
         let top = tempfile::tempdir().unwrap();
         let dir = EvidenceDir::create(&top.path().join("e")).unwrap();
         let artifact = dir.create_artifact(EVENTS).unwrap();
@@ -119,11 +98,7 @@ impl Run {
             writer.emit(payload::blocker_raised(blocker)).unwrap();
         }
         let exit = ExitCode::from_code(report.exit_code).unwrap();
-        let verdict = Verdict {
-            status: report.status,
-            blockers: report.blockers.clone(),
-            exit,
-        };
+        let verdict = Verdict { status: report.status, blockers: report.blockers.clone(), exit };
         writer.emit(payload::run_finished(&verdict)).unwrap();
         let (artifact, end) = writer.finish().unwrap();
         artifact.finish().unwrap();
@@ -152,21 +127,14 @@ impl Run {
         report.freshness.wall_end = crate::event::format_micros(now_micros());
         report.run_end = report.freshness.wall_end.clone();
         report.digest_manifest = dir.manifest();
-        dir.write_whole(MARKDOWN, markdown::render(&report).as_bytes())
-            .unwrap();
+        dir.write_whole(MARKDOWN, markdown::render(&report).as_bytes()).unwrap();
         report.digest_manifest = dir.manifest();
-        report.artifact_paths = report
-            .digest_manifest
-            .iter()
-            .map(|one| (one.name.clone(), one.name.clone()))
-            .collect();
+        report.artifact_paths =
+            report.digest_manifest.iter().map(|one| (one.name.clone(), one.name.clone())).collect();
         edit(&mut report);
         dir.sync();
         dir.publish_report(&report.to_json().unwrap(), None).unwrap();
-        Written {
-            path: dir.path().to_owned(),
-            _top: top,
-        }
+        Written { path: dir.path().to_owned(), _top: top }
     }
 }
 
@@ -198,8 +166,5 @@ fn one(problems: &[String], text: &str) {
 }
 
 fn some(problems: &[String], text: &str) {
-    assert!(
-        problems.iter().any(|problem| problem.contains(text)),
-        "none with {text:?}: {problems:#?}"
-    );
+    assert!(problems.iter().any(|problem| problem.contains(text)), "none with {text:?}: {problems:#?}");
 }
