@@ -1,1 +1,14 @@
-//! x
+//! What the integration suite is built of: the binary where every user can execute it, users to run it as,
+//! repositories in temporary directories, and runs with their evidence.
+//!
+//! Nothing here asserts anything about Proctor; the suite does.
+
+mod repo;
+mod run;
+mod snapshot;
+mod user;
+
+pub use repo::TestRepo;
+pub use run::{Outcome, Proctor};
+pub use snapshot::TreeSnapshot;
+pub use user::{Binary, User, World, users};

@@ -1,1 +1,18 @@
-//! x
+//! The integration suite: the real binary on real repositories, as root and as an ordinary user. One module for each
+//! kind of behaviour.
+
+mod basics;
+
+use std::path::Path;
+
+use harness::{Binary, Proctor, World};
+
+/// The binary under test.
+pub fn binary() -> &'static Path {
+    Binary::of(env!("CARGO_BIN_EXE_proctor-under-test"))
+}
+
+/// One call of it.
+pub fn proctor(world: &World) -> Proctor {
+    Proctor::new(binary(), world)
+}

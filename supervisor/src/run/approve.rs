@@ -172,7 +172,7 @@ impl Approver {
                     escape::terminal(&request.id),
                     self.template(request)
                 ));
-                self.from_log(log, request).await
+                self.read_log(log, request).await
             }
         }
     }
@@ -188,7 +188,7 @@ impl Approver {
         .to_string()
     }
 
-    async fn from_log(&self, log: &Mutex<AnswerLog>, request: &Request) -> Answer {
+    async fn read_log(&self, log: &Mutex<AnswerLog>, request: &Request) -> Answer {
         let until = Instant::now() + self.timeout;
         loop {
             if let Some(answer) = self.look(log, request) {

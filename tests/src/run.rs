@@ -1,0 +1,131 @@
+//! Running Proctor and reading what it left.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::user::World;
+
+/// One call of Proctor.
+pub struct Proctor {
+    command: Command,
+}
+
+impl Proctor {
+    /// The binary, as the user of `world`.
+    pub fn new(binary: &Path, world: &World) -> Self {
+        let mut command = world.command(binary);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.current_dir(world.path("."));
+        Self { command }
+    }
+
+    /// One argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.command.arg(arg);
+        self
+    }
+
+    /// Arguments.
+    #[must_use]
+    pub fn args<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(mut self, args: I) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    /// A variable of its environment.
+    #[must_use]
+    pub fn env(mut self, key: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(key, value);
+        self
+    }
+
+    /// The working directory.
+    #[must_use]
+    pub fn dir(mut self, dir: &Path) -> Self {
+        self.command.current_dir(dir);
+        self
+    }
+
+    /// The command, for what is not offered here.
+    pub fn command(&mut self) -> &mut Command {
+        &mut self.command
+    }
+
+    /// Starts it without waiting.
+    pub fn spawn(mut self) -> Child {
+        self.command.spawn().expect("starting proctor")
+    }
+
+    /// Runs it to its end.
+    pub fn run(mut self) -> Outcome {
+        let output = self.command.output().expect("running proctor");
+        Outcome {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// What a call came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Exit code; `None` where a signal killed it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Outcome {
+    /// The evidence directory: the last line printed.
+    pub fn evidence(&self) -> PathBuf {
+        let last = self.stdout.lines().last().unwrap_or_default();
+        assert!(last.starts_with('/'), "no evidence directory printed: {self:#?}");
+        PathBuf::from(last)
+    }
+
+    /// The report.
+    pub fn report(&self) -> Value {
+        let path = self.evidence().join("report.json");
+        let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}\n{self:#?}", path.display()));
+        serde_json::from_slice(&bytes).expect("report.json is JSON")
+    }
+
+    /// The codes of the report's blockers, in order.
+    pub fn blockers(&self) -> Vec<String> {
+        let report = self.report();
+        let list = report["blockers"].as_array().cloned().unwrap_or_default();
+        list.iter().filter_map(|b| b["code"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// An artifact's bytes.
+    pub fn artifact(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.evidence().join(name)).unwrap_or_else(|e| panic!("{name}: {e}\n{self:#?}"))
+    }
+
+    /// An artifact's text.
+    pub fn text(&self, name: &str) -> String {
+        String::from_utf8_lossy(&self.artifact(name)).into_owned()
+    }
+
+    /// The events, in order.
+    pub fn events(&self) -> Vec<Value> {
+        self.text("events.normalized.jsonl")
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("an event is JSON"))
+            .collect()
+    }
+
+    /// Asserts the exit code and the exact set of blockers, showing everything where they differ.
+    pub fn expect(&self, code: i32, blockers: &[&str]) -> &Self {
+        assert_eq!(self.code, Some(code), "{self:#?}");
+        assert_eq!(self.blockers(), blockers, "{self:#?}");
+        self
+    }
+}
