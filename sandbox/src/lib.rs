@@ -13,6 +13,7 @@ mod check;
 mod child;
 pub mod enforced;
 pub mod error;
+pub mod host;
 mod idmap;
 pub mod landlock;
 pub mod launch;

@@ -13,7 +13,14 @@ fn a_run_passes_verifies_and_leaves_the_tree_as_it_was() {
         let outcome = proctor(&world)
             .args(["run", "--repo"])
             .arg(repo.path())
-            .args(["--test", "sh check.sh", "--", "sh", "-c", "echo at work; sed -i s/broken/mended/ src/value.txt"])
+            .args([
+                "--test",
+                "sh check.sh",
+                "--",
+                "sh",
+                "-c",
+                "echo at work; sed -i s/broken/mended/ src/value.txt",
+            ])
             .run();
         outcome.expect(0, &[]);
         assert_eq!(before.differences(&TreeSnapshot::of(repo.path())), Vec::<String>::new(), "{user:?}");

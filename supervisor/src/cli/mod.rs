@@ -2,6 +2,8 @@
 //!
 //! Results for machines go to standard output, everything for people to standard error.
 
+mod doctor;
+mod explain;
 mod output;
 mod run;
 pub mod run_args;
@@ -37,6 +39,13 @@ enum Command {
     Run(Box<run_args::RunArgs>),
     /// Check an evidence directory again: digests, event chain, freshness, agreement, patch
     Verify(verify::VerifyArgs),
+    /// Show what the sandboxes of a run would be, and who said so; starts nothing
+    Explain(Box<run_args::RunArgs>),
+    /// Show what this host can enforce, and how to mend what is missing
+    #[command(
+        after_help = "Example:\n  proctor doctor --json\n\nExit code 0: level full; 3: a run would be refused."
+    )]
+    Doctor,
     /// The player of the engine `fake`, as it runs inside the sandbox
     #[command(hide = true)]
     FakeBackend {
@@ -70,6 +79,8 @@ pub fn main() -> std::process::ExitCode {
     let code = match cli.command {
         Command::Run(args) => run::run(*args, cli.json),
         Command::Verify(args) => verify::run(&args, cli.json),
+        Command::Explain(args) => explain::run(*args, cli.json),
+        Command::Doctor => doctor::run(cli.json),
         Command::FakeBackend { .. } => ExitCode::Defect,
     };
     code.into()

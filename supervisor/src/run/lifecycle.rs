@@ -31,9 +31,9 @@ use crate::exit::ExitCode;
 use crate::profile::{self, HostEnv, HostFacts, MutationMode, Resolved, TestChoice};
 use crate::report::Report;
 use crate::verdict::{
-    self, ApprovalFact, ChangesFact, ContradictionFact, DisallowedChange, EndTree, Ending, Facts, LimitFact,
-    Moment, Mutation, Phase, RequiredEvent, ReviewFact, SandboxFact, StartTree, TestFact, TimeoutFact,
-    TreeEnd,
+    self, ApprovalFact, Blocker, BlockerCode, ChangesFact, ContradictionFact, DisallowedChange, EndTree,
+    Ending, Facts, LimitFact, Moment, Mutation, Phase, RequiredEvent, ReviewFact, SandboxFact, StartTree,
+    TestFact, TimeoutFact, TreeEnd,
 };
 
 /// A run that came to a verdict.
@@ -138,6 +138,14 @@ fn facts(plan: &Plan) -> Facts {
     };
     let review = if options.review.is_some() { ReviewFact::NotReached } else { ReviewFact::NotAsked };
     let mut facts = Facts::new(mutation, test, review);
+    if !plan.resolved.engine_enabled {
+        let name = &plan.resolved.options.engine;
+        facts.raised.push(Blocker::new(
+            BlockerCode::EngineNotEnabled,
+            format!("The engine {name} is gated and was not enabled."),
+            json!({ "engine": name }),
+        ));
+    }
     facts.required_artifacts = REQUIRED.iter().map(|name| (*name).to_owned()).collect();
     facts.required_events = plan.resolved.engine.required_events.iter().filter_map(required).collect();
     facts
@@ -200,7 +208,7 @@ impl Run<'_> {
         let mut interrupt =
             Interrupt::new().map_err(|e| RunError::Defect(format!("signal handlers: {e}")))?;
         self.start_events();
-        if self.facts.test == TestFact::Missing {
+        if self.facts.test == TestFact::Missing || !self.facts.raised.is_empty() {
             return Ok(());
         }
         self.phase("survey");

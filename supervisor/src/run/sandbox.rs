@@ -18,6 +18,7 @@ use rustix::fs::fstat;
 
 use super::identity::{HostId, IdentityError};
 use super::plan::Plan;
+use super::state_dirs;
 use super::view;
 use crate::profile::{Limits, Network};
 
@@ -137,7 +138,7 @@ pub fn start(
     wanted: Wanted,
 ) -> Result<Started, StartError> {
     let limits = &plan.resolved.options.limits;
-    let identity = HostId::take(&plan.dirs.uid_locks())?;
+    let identity = HostId::take(state_dirs::uid_locks())?;
     let disk = disk_bytes(limits, memory);
     let spec = specification(plan, &wanted, identity.identity, disk).map_err(StartError::Sandbox)?;
     let wanted_limits = CgroupLimits {

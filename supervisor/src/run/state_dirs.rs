@@ -31,17 +31,17 @@ impl StateDirs {
         self.state.join("runs").join(run_id)
     }
 
-    /// Locks of host uids in use (root only).
-    pub fn uid_locks(&self) -> PathBuf {
-        PathBuf::from("/run/proctor/uids")
-    }
-
     /// Everything that no sandbox may show.
     pub fn own(&self) -> Vec<PathBuf> {
         let mut all = vec![self.state.clone(), self.system.clone(), PathBuf::from("/run/proctor")];
         all.extend(self.config.clone());
         all
     }
+}
+
+/// Locks of host uids in use (root only).
+pub fn uid_locks() -> &'static Path {
+    Path::new("/run/proctor/uids")
 }
 
 type Id = (u64, u64);

@@ -78,7 +78,9 @@ pub fn mounts(rules: &[MountRule]) -> Result<Vec<Mount>, ViewError> {
         Mount::Private { target: "/dev/shm".into(), mode: 0o1777 },
         Mount::Private { target: HOME.into(), mode: 0o700 },
     ];
-    let mut shown: Vec<PathBuf> = Vec::new();
+    let plain = |path: &Path| fs::symlink_metadata(path).is_ok_and(|m| !m.is_symlink());
+    // What a link leads to needs no mount of its own where another one shows it, as /usr shows what /bin leads to.
+    let mut shown: Vec<PathBuf> = rules.iter().map(|r| r.path.clone()).filter(|p| plain(p)).collect();
     for rule in rules {
         let meta = match fs::symlink_metadata(&rule.path) {
             Ok(meta) => meta,
@@ -102,7 +104,6 @@ pub fn mounts(rules: &[MountRule]) -> Result<Vec<Mount>, ViewError> {
                 Err(error) => return Err(missing(error)),
             };
             out.push(Mount::Symlink { link: rule.path.clone(), to });
-            // What it leads to is there already where a mount above shows it, as /bin leads into /usr.
             if shown.iter().any(|s| real.starts_with(s)) {
                 continue;
             }
@@ -115,7 +116,9 @@ pub fn mounts(rules: &[MountRule]) -> Result<Vec<Mount>, ViewError> {
                 Mount::Bind { source: path.clone(), target: path.clone(), writable: mode == MountMode::Rw }
             }
         });
-        shown.push(path);
+        if meta.is_symlink() {
+            shown.push(path);
+        }
     }
     Ok(out)
 }
