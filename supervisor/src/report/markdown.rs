@@ -178,6 +178,17 @@ fn changes(out: &mut String, report: &Report) -> fmt::Result {
             more(out, paths.len(), "paths")?;
         }
     }
+    let git = &report.git_changes;
+    if git.count > 0 {
+        let names: Vec<String> = git.paths.iter().take(5).map(|p| span(&p.path)).collect();
+        let rest = if git.count > names.len() as u64 { ", and more" } else { "" };
+        writeln!(
+            out,
+            "\nThe backend changed its private .git ({} paths: {}{rest}). None of it is carried anywhere: what counts is the difference between the base commit and the final tree.",
+            git.count,
+            names.join(", ")
+        )?;
+    }
     writeln!(out)
 }
 

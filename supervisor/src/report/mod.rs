@@ -64,6 +64,8 @@ pub struct Report {
     pub changed_files: Vec<FileChange>,
     /// Writes to ignored paths, which were dropped.
     pub ignored_changes: Vec<PathText>,
+    /// What the backend did to its private `.git`: reported, carried nowhere.
+    pub git_changes: GitChanges,
     /// Changed files that steer tests: the patch's own code could fake their result.
     pub test_inputs_changed: Vec<PathText>,
     /// The tests.
@@ -204,6 +206,16 @@ pub struct FileChange {
     /// Why it stands in no patch (a device, a path git cannot hold, ...): such a change is never allowed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_in_patch: Option<String>,
+}
+
+/// What a backend did to its private `.git`: commits, moved references, changed configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GitChanges {
+    /// Paths below `.git` that are new, changed or gone.
+    pub count: u64,
+    /// The first of them.
+    pub paths: Vec<PathText>,
 }
 
 /// How the tests went.
@@ -475,6 +487,7 @@ mod tests {
             "backend_signal",
             "changed_files",
             "ignored_changes",
+            "git_changes",
             "test_inputs_changed",
             "blockers",
             "status",

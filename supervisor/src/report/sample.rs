@@ -57,6 +57,7 @@ pub(crate) fn report() -> Report {
         backend_signal: None,
         changed_files: vec![change("src/a.rs", ChangeKind::Modified)],
         ignored_changes: vec![],
+        git_changes: super::GitChanges::default(),
         test_inputs_changed: vec![],
         tests: TestInfo {
             status: TestStatus::Passed,

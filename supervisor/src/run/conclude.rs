@@ -221,6 +221,7 @@ impl Run<'_> {
                 .as_ref()
                 .map(|s| s.ignored.iter().map(|i| settle::path_text(&i.path)).collect())
                 .unwrap_or_default(),
+            git_changes: self.git_changes.clone(),
             test_inputs_changed: self
                 .set
                 .as_ref()

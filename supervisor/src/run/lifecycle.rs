@@ -21,6 +21,7 @@ use super::settle;
 use super::supervise::{Finish, Stop};
 use super::timeline::Timeline;
 use crate::changes::classify::{Caps, ChangeSet, collect};
+use crate::changes::gitview::touched;
 use crate::changes::patch::write::{PatchError, PatchInfo, write_patch};
 use crate::changes::repo::Repo;
 use crate::changes::seeds::result_seed;
@@ -29,7 +30,7 @@ use crate::event::{EventLimits, EventType, EventWriter, NewEvent, Source, format
 use crate::evidence::{self, EvidenceDir, EvidenceDirError, FreshnessStart, Published, REQUIRED, payload};
 use crate::exit::ExitCode;
 use crate::profile::{self, HostEnv, HostFacts, MutationMode, Resolved, TestChoice};
-use crate::report::Report;
+use crate::report::{GitChanges, Report};
 use crate::verdict::{
     self, ApprovalFact, Blocker, BlockerCode, ChangesFact, ContradictionFact, DisallowedChange, EndTree,
     Ending, Facts, LimitFact, Moment, Mutation, Phase, RequiredEvent, ReviewFact, SandboxFact, StartTree,
@@ -119,6 +120,7 @@ pub fn run(
         test: None,
         review: None,
         secrets_short: Vec::new(),
+        git_changes: GitChanges::default(),
     };
     runtime.block_on(run.steps())?;
     Ok(run.finish())
@@ -191,6 +193,7 @@ pub(super) struct Run<'a> {
     pub(super) test: Option<CheckRun>,
     pub(super) review: Option<CheckRun>,
     pub(super) secrets_short: Vec<String>,
+    pub(super) git_changes: GitChanges,
 }
 
 fn supervisor(event_type: EventType) -> NewEvent {
@@ -499,6 +502,18 @@ impl Run<'_> {
                 return;
             }
         };
+        match touched(&self.plan.git, layer.as_fd()) {
+            Ok(found) => {
+                self.git_changes = GitChanges {
+                    count: found.count,
+                    paths: found.paths.iter().map(|p| settle::path_text(p)).collect(),
+                };
+            }
+            Err(error) => {
+                self.facts.changes = ChangesFact::Failed { why: error.to_string() };
+                return;
+            }
+        }
         let caps = Caps::new(max_files, max_patch);
         let set = match collect(&self.plan.repo, layer.as_fd(), &self.plan.rules, &caps) {
             Ok(set) => set,
