@@ -13,8 +13,8 @@ use crate::evidence::new_run_id;
 use crate::exit::ExitCode;
 use crate::profile::{CheckSandbox, MutationMode, Network, TestChoice};
 use crate::report::escape::terminal as safe;
+use crate::report::units::size;
 use crate::run::plan::Plan;
-use crate::run::progress::size;
 use crate::run::sandbox::disk_bytes;
 use crate::run::view;
 

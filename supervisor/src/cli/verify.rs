@@ -12,7 +12,7 @@ use crate::changes::repo::Repo;
 use crate::event::now_micros;
 use crate::evidence::verify::{PatchCheck, VerifyOptions, VerifyResult, verify};
 use crate::exit::ExitCode;
-use crate::run::progress::size;
+use crate::report::units::size;
 
 /// The largest patch that is applied in memory, in bytes.
 const MAX_PATCH: u64 = 256 << 20;

@@ -79,29 +79,42 @@ pub fn terminal_lines(bytes: &[u8]) -> String {
     out
 }
 
-/// Text in running Markdown: punctuation is escaped, and what a forge makes a mention or reference of (`@`, `#`,
-/// `!`, ...) is parted from what follows by a word joiner, because such links are made after Markdown was read.
+/// Text in running Markdown, behind other text of the line: what could begin or end markup is escaped, and what a
+/// forge makes a mention or reference of (`@`, `#`, `!`, ...) is parted from what follows by a word joiner, because
+/// such links are made after Markdown was read. Punctuation that means nothing within a line stays as it is, for those
+/// who read the source.
 #[must_use]
 pub fn markdown(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() * 2);
+    let mut visible = String::with_capacity(text.len());
     for c in text.chars() {
         if c == '\\' {
-            out.push_str("\\\\\\\\");
+            visible.push_str("\\\\");
         } else if is_deceptive(c) {
-            let mut visible = String::new();
             push_visible(&mut visible, c);
-            for v in visible.chars() {
-                push_markdown(&mut out, v);
-            }
         } else {
-            push_markdown(&mut out, c);
+            visible.push(c);
         }
+    }
+    let mut out = String::with_capacity(visible.len() * 2);
+    let mut before = None;
+    let mut chars = visible.chars().peekable();
+    while let Some(c) = chars.next() {
+        push_markdown(&mut out, before, c, chars.peek().copied());
+        before = Some(c);
     }
     out
 }
 
-fn push_markdown(out: &mut String, c: char) {
-    if c.is_ascii_punctuation() {
+fn push_markdown(out: &mut String, before: Option<char>, c: char, after: Option<char>) {
+    let word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+    let escaped = match c {
+        // An underscore between letters is no emphasis; a dot or colon before a space makes no link.
+        '_' => !(word(before) && word(after)),
+        '.' | ':' => after.is_some_and(|c| !c.is_whitespace()),
+        ',' | ';' | '?' | '=' | '(' | ')' | '\'' | '"' | '-' | '+' | '{' | '}' => false,
+        c => c.is_ascii_punctuation(),
+    };
+    if escaped {
         out.push('\\');
     }
     out.push(c);
@@ -121,8 +134,16 @@ pub fn markdown_code(text: &str) -> String {
         longest = longest.max(run);
     }
     let fence = "`".repeat(longest + 1);
-    // The spaces beside the fence are taken away by the reader; an empty span would be none at all.
-    if inner.trim().is_empty() { format!("{fence}\u{a0}{fence}") } else { format!("{fence} {inner} {fence}") }
+    let edge = |c: char| c == '`' || c == ' ';
+    if inner.trim().is_empty() {
+        // An empty span would be none at all.
+        format!("{fence}\u{a0}{fence}")
+    } else if inner.starts_with(edge) || inner.ends_with(edge) {
+        // One space beside each fence is taken away by the reader.
+        format!("{fence} {inner} {fence}")
+    } else {
+        format!("{fence}{inner}{fence}")
+    }
 }
 
 #[cfg(test)]
@@ -140,17 +161,19 @@ mod tests {
 
     #[test]
     fn markdown_is_inert() {
-        assert_eq!(markdown("[x](http://e.org)"), "\\[x\\]\\(http\\:\\/\u{2060}\\/\u{2060}e\\.org\\)");
+        assert_eq!(markdown("[x](http://e.org)"), "\\[x\\](http\\:\\/\u{2060}\\/\u{2060}e\\.org)");
+        assert_eq!(markdown("a_b _c_ www.x.org. No-link: ok."), "a_b \\_c\\_ www\\.x\\.org. No-link: ok.");
         assert_eq!(markdown("@ann #1"), "\\@\u{2060}ann \\#\u{2060}1");
-        assert_eq!(markdown("<b>&amp;"), "\\<b\\>\\&\u{2060}amp\\;");
+        assert_eq!(markdown("<b>&amp;"), "\\<b\\>\\&\u{2060}amp;");
         assert_eq!(markdown("a\nb"), "a\\\\nb");
     }
 
     #[test]
     fn a_code_span_cannot_be_left() {
-        assert_eq!(markdown_code("a"), "` a `");
-        assert_eq!(markdown_code("a``b"), "``` a``b ```");
-        assert_eq!(markdown_code("a|b\n"), "` a\\x7cb\\n `");
+        assert_eq!(markdown_code("a"), "`a`");
+        assert_eq!(markdown_code("a``b"), "```a``b```");
+        assert_eq!(markdown_code("a|b\n"), "`a\\x7cb\\n`");
+        assert_eq!(markdown_code("`a "), "`` `a  ``");
         assert_eq!(markdown_code(""), "`\u{a0}`");
         assert_eq!(markdown_code(" "), "`\u{a0}`");
     }
@@ -176,17 +199,27 @@ mod tests {
         }
 
         #[test]
-        fn every_punctuation_in_markdown_is_escaped(text in any::<String>()) {
+        fn punctuation_that_can_mark_up_is_escaped(text in any::<String>()) {
             let out: Vec<char> = markdown(&text).chars().collect();
             let mut place = 0;
             while place < out.len() {
-                if out[place] == '\\' {
-                    prop_assert!(out[place + 1].is_ascii_punctuation());
-                    place += 2;
-                } else {
-                    prop_assert!(!out[place].is_ascii_punctuation());
-                    place += 1;
+                let next = out.get(place + 1).copied();
+                match out[place] {
+                    '\\' => {
+                        prop_assert!(next.is_some_and(|c| c.is_ascii_punctuation()));
+                        place += 1;
+                    }
+                    '.' | ':' => prop_assert!(next.is_none_or(char::is_whitespace)),
+                    '_' => {
+                        let before = place.checked_sub(1).and_then(|at| out.get(at)).copied();
+                        prop_assert!(before.is_some_and(char::is_alphanumeric) && next.is_some_and(char::is_alphanumeric));
+                    }
+                    c => {
+                        let harmless = !c.is_ascii_punctuation() || ",;?=()'\"-+{}".contains(c);
+                        prop_assert!(harmless, "{c:?}");
+                    }
                 }
+                place += 1;
             }
         }
 

@@ -6,6 +6,7 @@
 use std::fmt::{self, Write as _};
 
 use super::escape::{markdown as text, markdown_code as code};
+use super::units::size;
 use super::{FileChange, Report, ReviewStatus, TestStatus};
 use crate::evidence::NonceSource;
 use crate::verdict::Status;
@@ -305,6 +306,7 @@ fn numbers(out: &mut String, report: &Report) -> fmt::Result {
         )?;
         let show =
             |value: Option<u64>| value.map_or_else(|| "not known".to_owned(), |value| value.to_string());
+        let bytes = |value: Option<u64>| value.map_or_else(|| "not known".to_owned(), size);
         for (name, usage) in &report.usage {
             let cpu = match (usage.user_us, usage.system_us) {
                 (None, None) => "not known".to_owned(),
@@ -314,10 +316,10 @@ fn numbers(out: &mut String, report: &Report) -> fmt::Result {
                 out,
                 "| {} | {cpu} | {} | {} | {} | {} |",
                 span(name),
-                show(usage.max_memory),
+                bytes(usage.max_memory),
                 show(usage.max_tasks),
-                show(usage.disk),
-                show(usage.output)
+                bytes(usage.disk),
+                bytes(usage.output)
             )?;
         }
         writeln!(out)?;
@@ -364,7 +366,7 @@ mod tests {
             Blocker::new(BlockerCode::TestsFailed, "Red.", json!({"exit_code": 1})),
         ];
         let out = render(&report);
-        assert!(out.starts_with("# FAIL: no\\_diff, tests\\_failed\n"), "{out}");
+        assert!(out.starts_with("# FAIL: no_diff, tests_failed\n"), "{out}");
         assert!(out.contains("What to do: Read test\\.log"), "{out}");
         assert!(!out.contains("A pass"), "{out}");
     }
@@ -403,7 +405,7 @@ mod tests {
         // Outside code spans no bracket, tag or mention is left alone.
         let line = out.lines().find(|line| line.starts_with("  - \\!")).unwrap();
         assert!(
-            line.contains("\\[x\\]\\(") && line.contains("\\<img") && line.contains("\\@\u{2060}ann"),
+            line.contains("\\[x\\](") && line.contains("\\<img") && line.contains("\\@\u{2060}ann"),
             "{line}"
         );
     }

@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::event::{EventType, NewEvent};
 use crate::report::escape;
+use crate::report::units::size;
 
 /// Between two lines that say that a run is still alive, where there is no live line.
 const HEARTBEAT: Duration = Duration::from_secs(60);
@@ -162,22 +163,4 @@ fn describe(event: &NewEvent) -> String {
         .unwrap_or_default();
     let short: String = detail.lines().next().unwrap_or_default().chars().take(60).collect();
     format!("{} {}", event.event_type, escape::terminal(&short)).trim_end().to_owned()
-}
-
-/// Bytes for people.
-pub fn size(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut value = bytes as f64;
-    let mut unit = "";
-    for name in UNITS {
-        if value < 1024.0 {
-            break;
-        }
-        value /= 1024.0;
-        unit = name;
-    }
-    format!("{value:.1} {unit}")
 }
