@@ -5,6 +5,7 @@
 mod doctor;
 mod explain;
 mod output;
+mod read;
 mod run;
 pub mod run_args;
 mod verify;
@@ -39,6 +40,12 @@ enum Command {
     Run(Box<run_args::RunArgs>),
     /// Check an evidence directory again: digests, event chain, freshness, agreement, patch
     Verify(verify::VerifyArgs),
+    /// Show a run's report again
+    Report(read::ReportArgs),
+    /// Show a run's patch; raw bytes where standard output is no terminal
+    Diff(read::DiffArgs),
+    /// Show a run's raw logs; raw bytes where standard output is no terminal
+    Logs(read::LogsArgs),
     /// Show what the sandboxes of a run would be, and who said so; starts nothing
     Explain(Box<run_args::RunArgs>),
     /// Show what this host can enforce, and how to mend what is missing
@@ -79,6 +86,9 @@ pub fn main() -> std::process::ExitCode {
     let code = match cli.command {
         Command::Run(args) => run::run(*args, cli.json),
         Command::Verify(args) => verify::run(&args, cli.json),
+        Command::Report(args) => read::report(&args, cli.json),
+        Command::Diff(args) => read::diff(&args),
+        Command::Logs(args) => read::logs(&args),
         Command::Explain(args) => explain::run(*args, cli.json),
         Command::Doctor => doctor::run(cli.json),
         Command::FakeBackend { .. } => ExitCode::Defect,

@@ -6,6 +6,7 @@ mod artifact;
 mod descriptor;
 mod dir;
 mod freshness;
+pub(crate) mod open;
 pub mod payload;
 pub mod secrets;
 pub mod testlog;

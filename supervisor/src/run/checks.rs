@@ -22,7 +22,7 @@ use crate::evidence::testlog::{self, TestEnd};
 use crate::profile::CheckSandbox;
 
 /// The reviewer's own output, beside the required artifacts.
-pub(super) const REVIEW_LOG: &str = "review.log";
+pub const REVIEW_LOG: &str = "review.log";
 /// Longest line that a reviewer may write to descriptor 3.
 const MAX_WORD: u64 = 4096;
 

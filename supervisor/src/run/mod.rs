@@ -21,4 +21,5 @@ mod supervise;
 mod timeline;
 pub mod view;
 
+pub use checks::REVIEW_LOG;
 pub use lifecycle::{Finished, RunError, run};

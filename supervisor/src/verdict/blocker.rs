@@ -129,14 +129,10 @@ pub const fn remedy(code: BlockerCode) -> &'static str {
     use BlockerCode as B;
     match code {
         B::EngineNotEnabled => {
-            "Enable the engine for this run with --enable-engine NAME, or in the operator's config.toml; `proctor engines` lists which are gated."
+            "Enable the engine for this run with --enable-engine NAME, or in the operator's config.toml."
         }
-        B::NotEligible => {
-            "Compute a decision that covers this engine, stage, tree and mutation mode with `proctor decide`, or run with a narrower stage or mode."
-        }
-        B::SourceNotAdmitted => {
-            "Admit the engine's source with `proctor admit`, or use an engine whose source is admitted."
-        }
+        B::NotEligible => "Run with an engine, stage, tree and mutation mode that a decision covers.",
+        B::SourceNotAdmitted => "Use an engine whose source is admitted.",
         B::SandboxUnavailable => {
             "Run `proctor doctor`: it says what this host lacks and how to mend it. In containers without user namespaces --min-level landlock accepts the lower level."
         }
@@ -157,7 +153,7 @@ pub const fn remedy(code: BlockerCode) -> &'static str {
             "Raise the limit named in the message (--max-log, --max-files, --max-patch) if that much is really wanted."
         }
         B::ProviderUnavailable => {
-            "Check the provider's address, key and quota outside the sandbox; with --net none no provider can be reached (--net proxy --provider NAME=ENV)."
+            "Check the provider's address, key and quota outside the sandbox; with --net none no provider but one inside the sandbox can be reached."
         }
         B::BackendFailed => {
             "Read backend.stderr.log and backend.stdout.log (`proctor logs EVIDENCE`) for the backend's own error."
@@ -166,16 +162,16 @@ pub const fn remedy(code: BlockerCode) -> &'static str {
             "Trust what was observed, not what the engine says; compare the events named in the detail with the raw log."
         }
         B::SourceChanged => {
-            "Find out who changed the engine's files during the run; admit the new source with `proctor admit` if it is wanted."
+            "Find out who changed the engine's files during the run, and admit the new source if it is wanted."
         }
         B::DisallowedFile => {
-            "Have the backend leave those paths alone, or allow them (--allow-change GLOB; a profile can lift a protected path); `proctor why PATH` names the rule."
+            "Have the backend leave those paths alone, or allow them (--allow-change GLOB; a profile can lift a protected path)."
         }
         B::NoDiff => {
             "The backend changed nothing: check the task and the log; if no change is wanted run with --mutation discard or none."
         }
         B::TestsFailed => {
-            "Read test.log (`proctor logs EVIDENCE --stream test`); mend the change or the test command."
+            "Read test.log (`proctor logs EVIDENCE test`); mend the change or the test command."
         }
         B::ReviewerRejected => {
             "Read the reviewer's output; to accept it must exit 0 and write the line `accept $PROCTOR_PATCH_SHA256` on descriptor 3 (or use --review-by exit)."

@@ -101,7 +101,7 @@ fn backend(facts: &Facts, found: &mut Vec<Blocker>) {
             "The backend could not be started.",
             json!({ "why": why }),
         )
-        .with_remedy("Check that the program exists inside the sandbox and may be executed there (`proctor explain`, `proctor why PATH`).")),
+        .with_remedy("Check that the program exists inside the sandbox and may be executed there (`proctor explain` shows the mounts).")),
         Ending::Exited(code) => found.push(Blocker::new(
             Code::BackendFailed,
             format!("The backend exited with code {code}."),

@@ -6,7 +6,6 @@
 
 mod agree;
 mod fresh;
-mod open;
 mod patch;
 mod seen;
 
@@ -20,6 +19,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::descriptor::{ResourceDescriptor, is_plain_name};
+use super::open::{Directory, Hashed};
 use super::testlog::{self, TestBegin, TestEnd};
 use super::{
     DECISION, EVENTS, MARKDOWN, MAX_REPORT, PATCH, REPORT, REPORT_DIGEST, REQUIRED, STATEMENT, TEST_LOG,
@@ -29,7 +29,6 @@ use crate::event::{LogSummary, ReadLimits, hex, read_events};
 use crate::report::Report;
 use crate::report::escape::terminal as safe;
 use crate::verdict::{BlockerCode, Status};
-use open::{Directory, Hashed};
 use patch::PatchFiles;
 use seen::Seen;
 

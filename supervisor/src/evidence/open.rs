@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use sha2::{Digest as _, Sha256};
 
-use super::super::descriptor::is_plain_name;
+use super::descriptor::is_plain_name;
 use crate::event::hex;
 
 /// Most entries of an evidence directory.
@@ -16,12 +16,12 @@ const MAX_ENTRIES: usize = 1000;
 const BUFFER: usize = 64 * 1024;
 
 #[derive(Debug)]
-pub(super) struct Directory {
+pub(crate) struct Directory {
     fd: OwnedFd,
 }
 
 impl Directory {
-    pub(super) fn open(path: &Path) -> Result<Self, String> {
+    pub(crate) fn open(path: &Path) -> Result<Self, String> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty())
             .map_err(|errno| format!("cannot be opened: {errno}"))?;
@@ -29,7 +29,7 @@ impl Directory {
     }
 
     /// The names in it; those that are no plain names come lossily, for the message.
-    pub(super) fn names(&self) -> Result<Vec<String>, String> {
+    pub(crate) fn names(&self) -> Result<Vec<String>, String> {
         let said = |errno: rustix::io::Errno| format!("cannot be listed: {errno}");
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.fd).map_err(said)? {
@@ -48,7 +48,7 @@ impl Directory {
     }
 
     /// A regular file of one name and at most this many bytes. No link is followed and nothing special is opened.
-    pub(super) fn file(&self, name: &str, max: u64) -> Result<(File, u64), String> {
+    pub(crate) fn file(&self, name: &str, max: u64) -> Result<(File, u64), String> {
         if !is_plain_name(name) {
             return Err("is no plain file name".to_owned());
         }
@@ -86,21 +86,21 @@ impl Directory {
 }
 
 /// Hashes what is read through it; never more than it was told to expect.
-pub(super) struct Hashed<R> {
+pub(crate) struct Hashed<R> {
     inner: BufReader<R>,
     hash: Sha256,
     read: u64,
 }
 
 impl<R: Read> Hashed<io::Take<R>> {
-    pub(super) fn new(inner: R, size: u64) -> Self {
+    pub(crate) fn new(inner: R, size: u64) -> Self {
         // One byte more shows a file that grows while it is read.
         let inner = BufReader::with_capacity(BUFFER, inner.take(size.saturating_add(1)));
         Self { inner, hash: Sha256::new(), read: 0 }
     }
 
     /// Reads what is left and gives digest and length of everything.
-    pub(super) fn end(mut self) -> io::Result<(String, u64)> {
+    pub(crate) fn end(mut self) -> io::Result<(String, u64)> {
         loop {
             let available = match self.fill_buf() {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
