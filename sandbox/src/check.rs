@@ -5,6 +5,9 @@ use std::path::{Component, Path};
 use crate::error::LaunchError;
 use crate::spec::{Mount, SandboxSpec};
 
+/// Mounts of a view; the sandbox's own (devices, home of its own making) come on top.
+const MAX_MOUNTS: usize = 240;
+
 fn plain(what: &str, path: &Path) -> Result<(), LaunchError> {
     let ok = path.is_absolute()
         && path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
@@ -38,6 +41,12 @@ pub(crate) fn check(spec: &SandboxSpec) -> Result<(), LaunchError> {
     }
     if spec.hostname.is_empty() || spec.hostname.len() > 63 {
         return refuse("the host name must have 1 to 63 bytes".into());
+    }
+    if spec.view.len() > MAX_MOUNTS {
+        return refuse(format!(
+            "{} mounts are more than the {MAX_MOUNTS} that a sandbox takes",
+            spec.view.len()
+        ));
     }
     for mount in &spec.view {
         match mount {

@@ -143,6 +143,9 @@ impl Launcher {
         fdpass::send(socket.as_fd(), b"launch", &fds).map_err(gone)?;
         let mut buffer = vec![0u8; MAX_ANSWER];
         let (len, fds) = fdpass::recv(socket.as_fd(), &mut buffer).map_err(gone)?;
+        if len == 0 {
+            return Err(LaunchError::Launcher("its process is gone".into()));
+        }
         let answer = serde_json::from_slice(&buffer[..len])
             .map_err(|e| LaunchError::Launcher(format!("it answered nonsense: {e}")))?;
         Ok((answer, fds))

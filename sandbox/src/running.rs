@@ -1,7 +1,7 @@
 //! A started sandbox: waiting for it, signalling it, reading its layer. One that nobody waits for is killed on drop.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -14,6 +14,22 @@ use crate::error::{LaunchError, Step, StepError};
 use crate::message::{LEN, Message};
 use crate::spec::SandboxSpec;
 use crate::sys::{fdpass, process};
+
+/// How long a sandbox may take to stand.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// Waits until there is something to read, or it is too late.
+fn readable(socket: BorrowedFd<'_>, until: Instant) -> Result<bool, LaunchError> {
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(socket, PollFlags::POLLIN)], timeout) {
+            Ok(n) => return Ok(n > 0),
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(LaunchError::Launcher(format!("poll: {e}"))),
+        }
+    }
+}
 
 /// How a sandbox ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +79,14 @@ impl Running {
     ) -> Result<Self, LaunchError> {
         let mut guard = KillOnDrop(Some(pidfd));
         let mut store = None;
+        let until = Instant::now() + START_LIMIT;
         let bits = loop {
+            if !readable(status.as_fd(), until)? {
+                return Err(LaunchError::Launcher(format!(
+                    "the sandbox was not ready after {} s: a file system that a mount leads to may hang",
+                    START_LIMIT.as_secs()
+                )));
+            }
             let mut buffer = [0u8; LEN];
             let (len, fds) = fdpass::recv(status.as_fd(), &mut buffer)
                 .map_err(|e| LaunchError::Launcher(format!("the sandbox's socket: {e}")))?;

@@ -12,11 +12,12 @@ use serde_json::{Value, json};
 use super::approve::{Approver, Request};
 use super::backend::{self, BackendError, BackendRun, Needs, Settled, answer_event};
 use super::checks::{self, Check, CheckRun};
+use super::hidden::masks;
 use super::interrupt::Interrupt;
 use super::log::RunLog;
 use super::plan::{Plan, PlanError};
 use super::progress::Ui;
-use super::sandbox::{self, StartError, path_of};
+use super::sandbox::{self, StartError};
 use super::settle;
 use super::supervise::{Finish, Stop};
 use super::timeline::Timeline;
@@ -221,7 +222,13 @@ impl Run<'_> {
         if self.interrupted(&mut interrupt).await {
             return Ok(());
         }
-        let hidden: Vec<PathBuf> = before.hidden.iter().map(|h| path_of(&h.path)).collect();
+        let hidden = match masks(&self.plan.repo, &before) {
+            Ok(hidden) => hidden,
+            Err(why) => {
+                self.facts.sandbox = SandboxFact::Unavailable { why, missing: Vec::new() };
+                return Ok(());
+            }
+        };
         self.phase("backend");
         self.run_backend(hidden.clone(), &mut interrupt).await;
         if self.backend.is_some() {

@@ -7,6 +7,7 @@ pub mod approve;
 mod backend;
 mod checks;
 mod conclude;
+mod hidden;
 pub mod identity;
 mod interrupt;
 mod lifecycle;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -204,9 +203,4 @@ pub fn start(
         }
     }
     Ok(Started { running: Arc::new(running), missing, watch_memory, enforcers, disk, identity })
-}
-
-/// A path's bytes as a path.
-pub fn path_of(bytes: &[u8]) -> PathBuf {
-    PathBuf::from(OsString::from_vec(bytes.to_vec()))
 }
