@@ -236,15 +236,19 @@ impl Approver {
             escape::terminal(&request.id),
             request.subject_sha256
         );
+        self.ui.hold(true);
         // Left behind where nobody answers: a read of a terminal cannot be called off, and the process ends soon.
         let spawned = std::thread::Builder::new().name("ask".into()).spawn(move || {
             let _ = send.send(ask(&prompt));
         });
         if spawned.is_err() {
+            self.ui.hold(false);
             return Answer::denied("policy");
         }
         let by = format!("uid:{}", rustix::process::getuid().as_raw());
-        match tokio::time::timeout(self.timeout, receive).await {
+        let answered = tokio::time::timeout(self.timeout, receive).await;
+        self.ui.hold(false);
+        match answered {
             Ok(Ok(Ok(true))) => Answer { outcome: ApprovalOutcome::Granted, by, reason: None },
             Ok(Ok(Ok(false))) => Answer::denied(&by),
             Ok(_) => Answer::denied("policy"),

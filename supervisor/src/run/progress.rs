@@ -14,6 +14,9 @@ use crate::report::units::size;
 /// Between two lines that say that a run is still alive, where there is no live line.
 const HEARTBEAT: Duration = Duration::from_secs(60);
 
+/// Between two pictures of the live line.
+const TICK: Duration = Duration::from_millis(120);
+
 /// Somebody to show progress to.
 pub trait Ui: Send + Sync {
     /// A phase began.
@@ -24,6 +27,8 @@ pub trait Ui: Send + Sync {
     fn bytes(&self, bytes: u64);
     /// A line to keep: it is shown above the live line.
     fn say(&self, line: &str);
+    /// The live line makes room for a question on the terminal, or comes back.
+    fn hold(&self, on: bool);
     /// The live line goes.
     fn done(&self);
 }
@@ -36,6 +41,7 @@ impl Ui for Silent {
     fn event(&self, _: &NewEvent) {}
     fn bytes(&self, _: u64) {}
     fn say(&self, _: &str) {}
+    fn hold(&self, _: bool) {}
     fn done(&self) {}
 }
 
@@ -59,7 +65,7 @@ impl Live {
         if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed:>4}  {wide_msg}") {
             bar.set_style(style);
         }
-        bar.enable_steady_tick(Duration::from_millis(120));
+        bar.enable_steady_tick(TICK);
         Self { bar, state: Mutex::new((String::new(), 0, String::new())) }
     }
 
@@ -86,6 +92,16 @@ impl Ui for Live {
 
     fn say(&self, line: &str) {
         self.bar.suspend(|| to_stderr(line));
+    }
+
+    fn hold(&self, on: bool) {
+        if on {
+            self.bar.disable_steady_tick();
+            self.bar.set_draw_target(ProgressDrawTarget::hidden());
+        } else {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+            self.bar.enable_steady_tick(TICK);
+        }
     }
 
     fn done(&self) {
@@ -145,6 +161,8 @@ impl Ui for Plain {
     fn say(&self, line: &str) {
         to_stderr(line);
     }
+
+    fn hold(&self, _: bool) {}
 
     fn done(&self) {}
 }
