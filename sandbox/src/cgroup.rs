@@ -101,11 +101,7 @@ impl Cgroup {
     }
 
     fn create_v2(parent: &Path, name: &str, limits: &CgroupLimits) -> io::Result<Option<Self>> {
-        // A cgroup with processes of its own cannot hand controllers down (cgroups(7), no internal processes): where
-        // the parent has not enabled them, this is no delegated cgroup.
-        let enabled = fs::read_to_string(parent.join("cgroup.subtree_control")).unwrap_or_default();
-        let missing = ["memory", "pids"].iter().any(|c| !enabled.split_whitespace().any(|e| e == *c));
-        if missing && write(parent, "cgroup.subtree_control", "+memory +pids +cpu").is_err() {
+        if !hand_down(parent) {
             return Ok(None);
         }
         let Some(dir) = made_below(Some(parent.to_owned()), name) else {
@@ -188,6 +184,57 @@ impl Cgroup {
             }
         }
     }
+}
+
+/// Makes `parent` hand memory and pids (and cpu, where it has that) down to cgroups below it; true where it does.
+///
+/// A cgroup with processes of its own cannot do that (cgroups(7), "no internal processes"). Where all of them are this
+/// process and its children, as in a scope of systemd with `Delegate=yes`, they move into a cgroup of their own first.
+fn hand_down(parent: &Path) -> bool {
+    let control = parent.join("cgroup.subtree_control");
+    let enabled = || {
+        let text = fs::read_to_string(&control).unwrap_or_default();
+        ["memory", "pids"].iter().all(|c| text.split_whitespace().any(|e| e == *c))
+    };
+    let enable = || {
+        let done = fs::write(&control, "+memory +pids").is_ok();
+        if done {
+            // Wanted and not always there: asked for by itself, so that its absence spoils nothing, and last, because
+            // a threaded controller such as cpu can be enabled beside processes and then stands in the others' way.
+            let _ = fs::write(&control, "+cpu");
+        }
+        done
+    };
+    if enabled() {
+        // Perhaps by an operator who left cpu out.
+        let _ = fs::write(&control, "+cpu");
+        return true;
+    }
+    if enable() {
+        return true;
+    }
+    let Ok(procs) = fs::read_to_string(parent.join("cgroup.procs")) else { return false };
+    let own = std::process::id();
+    let pids: Vec<u32> = procs.lines().filter_map(|l| l.trim().parse().ok()).collect();
+    if pids.is_empty() || !pids.iter().all(|pid| *pid == own || parent_of(*pid) == Some(own)) {
+        return false;
+    }
+    let aside = parent.join("proctor-supervisor");
+    if fs::create_dir(&aside).is_err() && !aside.is_dir() {
+        return false;
+    }
+    for pid in pids {
+        if fs::write(aside.join("cgroup.procs"), pid.to_string()).is_err() {
+            return false;
+        }
+    }
+    enable()
+}
+
+/// The parent of a process (proc(5), stat, field 4).
+fn parent_of(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 fn quota(cpus: f64) -> u64 {

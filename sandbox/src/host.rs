@@ -9,6 +9,7 @@ use std::path::Path;
 use crate::enforced::Enforced;
 use crate::error::LaunchError;
 use crate::launch::{Descriptors, Launcher};
+use crate::seed::Seed;
 use crate::spec::{Identity, Limits, Mount, Network, SandboxSpec, Tree};
 
 /// Settings of the kernel that explain why a probe fails. `None`: the kernel has no such setting.
@@ -93,7 +94,11 @@ pub fn probe(launcher: &Launcher, identity: Identity, tree: &Path) -> Result<Enf
             .map_err(|e| io("/dev/null", e))?
             .into())
     };
-    let descriptors = Descriptors { stdio: vec![null()?, null()?, null()?], ..Descriptors::default() };
+    // What every run needs of the private file system: a directory that hides the lower one (user xattrs on tmpfs).
+    let mut upper_seed = Seed::new();
+    upper_seed.opaque_dir(b"probe", 0o755).map_err(|e| LaunchError::Spec(e.to_string()))?;
+    let stdio = vec![null()?, null()?, null()?];
+    let descriptors = Descriptors { stdio, upper_seed, ..Descriptors::default() };
     let running = launcher.launch(&spec, descriptors)?;
     let ended = running.wait()?;
     if ended.code == Some(0) {

@@ -1,6 +1,7 @@
 //! `proctor doctor`: what this host can enforce, proved by trying it, and how to mend what is missing.
 
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 
 use proctor_sandbox::cgroup::{Cgroup, CgroupLimits};
 use proctor_sandbox::enforced::Enforced;
@@ -12,7 +13,9 @@ use serde_json::json;
 
 use super::output;
 use crate::exit::ExitCode;
+use crate::profile::HostEnv;
 use crate::run::identity::HostId;
+use crate::run::state_dirs::StateDirs;
 
 /// State of one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -84,12 +87,17 @@ fn try_full(launcher: &Launcher) -> Result<Enforced, LaunchError> {
     result
 }
 
-/// An empty directory of our own.
+/// An empty directory of our own, below Proctor's state: work trees are more likely to be on that file system than on
+/// a tmpfs.
 fn scratch() -> io::Result<std::path::PathBuf> {
     let mut random = [0u8; 8];
     getrandom::fill(&mut random).map_err(|e| io::Error::other(e.to_string()))?;
-    let dir = std::env::temp_dir().join(format!("proctor-doctor-{}", crate::event::hex::encode(&random)));
-    std::fs::create_dir(&dir)?;
+    let parent = match StateDirs::new(&HostEnv::of_this_process()) {
+        Some(dirs) => dirs.state,
+        None => std::env::temp_dir(),
+    };
+    let dir = parent.join(format!("doctor-{}", crate::event::hex::encode(&random)));
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
     Ok(dir)
 }
 
@@ -140,6 +148,7 @@ fn mend(error: &LaunchError, facts: &Facts) -> String {
         Step::LandlockRuleset => {
             "Landlock is absent or older than ABI 2: use Linux 5.19 or later with `landlock` in the boot parameter lsm=".into()
         }
+        Step::SeedUpper => "tmpfs has no user extended attributes here: use Linux 6.6 or later".into(),
         Step::OverlayMount if !facts.overlay_registered => "overlayfs is not there: modprobe overlay".into(),
         Step::OverlayMount => {
             "overlayfs refuses this file system as lower layer, as in containers whose root is itself an overlay: put the work tree on a volume".into()
@@ -254,6 +263,7 @@ mod tests {
             mend(&step(Step::OverlayMount), &Facts { overlay_registered: false, ..facts() })
                 .contains("modprobe")
         );
+        assert!(mend(&step(Step::SeedUpper), &facts()).contains("Linux 6.6"));
         assert!(mend(&step(Step::IdmapSet), &facts()).contains("ordinary user"));
     }
 }
