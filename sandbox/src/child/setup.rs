@@ -241,7 +241,8 @@ fn apply(op: &Op, source: Option<BorrowedFd<'_>>, store: &Store, root: BorrowedF
             };
             let mut flags = mount::ATTR_NOSUID;
             if *device {
-                flags |= mount::ATTR_NOEXEC;
+                // Read-only is about the host's inode (its times, its attributes): data goes to the driver all the same.
+                flags |= mount::ATTR_NOEXEC | mount::ATTR_RDONLY;
             } else {
                 flags |= mount::ATTR_NODEV;
             }
