@@ -27,7 +27,8 @@ enum When {
     In(u32, &'static [u32]),
     /// Argument `.0` is none of `.1`.
     NotIn(u32, &'static [u32]),
-    /// socket(2) of a family other than unix, inet, inet6, or netlink's routing protocol.
+    /// socket(2) of anything but unix, netlink's routing protocol, and streams and datagrams of inet and inet6 with a
+    /// protocol that every kernel has: another (sctp, dccp) makes the kernel load a module for whoever asks.
     SocketFamily,
 }
 
@@ -51,6 +52,20 @@ const NEW_NAMESPACES: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWNET) as u32;
 const CLONE_NEWTIME: u32 = 0x80;
 
+/// open_tree_attr(2), Linux 6.15: younger than the libc crate's tables; numbers above 423 are the same everywhere.
+const SYS_OPEN_TREE_ATTR: libc::c_long = 467;
+/// The low bits of socket(2)'s type; above them are SOCK_CLOEXEC and SOCK_NONBLOCK.
+const SOCK_TYPE_MASK: u32 = 0xf;
+const INET_TYPES: [u32; 2] = [libc::SOCK_STREAM as u32, libc::SOCK_DGRAM as u32];
+const INET_PROTOCOLS: [u32; 6] = [
+    0,
+    libc::IPPROTO_ICMP as u32,
+    libc::IPPROTO_TCP as u32,
+    libc::IPPROTO_UDP as u32,
+    libc::IPPROTO_ICMPV6 as u32,
+    libc::IPPROTO_MPTCP as u32,
+];
+
 const COMMON: &[Rule] = include!("../policy/common.in");
 #[cfg(target_arch = "x86_64")]
 const ARCHITECTURE: &[Rule] = include!("../policy/x86_64.in");
@@ -64,6 +79,7 @@ const AUDIT_ARCH: u32 = 0xc000_00b7;
 
 const LD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
 const JEQ: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
 const JGE: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
 const JSET: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
 const RET: u16 = 0x06; // BPF_RET | BPF_K
@@ -133,18 +149,29 @@ impl Assembler {
             }
             SocketFamily => {
                 self.argument(0);
-                let plain = [libc::AF_UNIX as u32, libc::AF_INET as u32, libc::AF_INET6 as u32];
-                let mut i = 0;
-                while i < plain.len() {
-                    self.push(JEQ, 0, 1, plain[i]);
-                    self.push(RET, 0, 0, ALLOW);
-                    i += 1;
-                }
-                // Not netlink: over the next three instructions, to the refusal.
-                self.push(JEQ, 0, 3, libc::AF_NETLINK as u32);
+                self.push(JEQ, 0, 1, libc::AF_UNIX as u32);
+                self.push(RET, 0, 0, ALLOW);
+                // Not netlink: over the next four instructions.
+                self.push(JEQ, 0, 4, libc::AF_NETLINK as u32);
                 self.argument(2);
                 self.push(JEQ, 0, 1, libc::NETLINK_ROUTE as u32);
                 self.push(RET, 0, 0, ALLOW);
+                self.deny(then);
+                self.push(JEQ, 2, 0, libc::AF_INET as u32);
+                self.push(JEQ, 1, 0, libc::AF_INET6 as u32);
+                self.deny(then);
+                self.argument(1);
+                self.push(AND, 0, 0, SOCK_TYPE_MASK);
+                self.push(JEQ, 2, 0, INET_TYPES[0]);
+                self.push(JEQ, 1, 0, INET_TYPES[1]);
+                self.deny(then);
+                self.argument(2);
+                let mut i = 0;
+                while i < INET_PROTOCOLS.len() {
+                    self.push(JEQ, 0, 1, INET_PROTOCOLS[i]);
+                    self.push(RET, 0, 0, ALLOW);
+                    i += 1;
+                }
                 self.deny(then);
             }
         }
@@ -214,6 +241,10 @@ mod tests {
                     acc = load(i.k);
                     continue;
                 }
+                AND => {
+                    acc &= i.k;
+                    continue;
+                }
                 RET => return i.k,
                 JEQ => acc == i.k,
                 JGE => acc >= i.k,
@@ -254,7 +285,15 @@ mod tests {
             verdict(libc::SYS_clone, [libc::CLONE_VM as u64 | libc::SIGCHLD as u64, 0, 0, 0, 0, 0]),
             ALLOW
         );
-        assert_eq!(verdict(libc::SYS_socket, [libc::AF_INET as u64, 1, 0, 0, 0, 0]), ALLOW);
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            for kind in [libc::SOCK_STREAM, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK] {
+                for protocol in INET_PROTOCOLS {
+                    let args = [family as u64, kind as u64, u64::from(protocol), 0, 0, 0];
+                    assert_eq!(verdict(libc::SYS_socket, args), ALLOW, "{args:?}");
+                }
+            }
+        }
+        assert_eq!(verdict(libc::SYS_socket, [libc::AF_UNIX as u64, 5, 0, 0, 0, 0]), ALLOW);
         assert_eq!(verdict(libc::SYS_socket, [libc::AF_NETLINK as u64, 3, 0, 0, 0, 0]), ALLOW);
         assert_eq!(verdict(libc::SYS_ioctl, [1, libc::TIOCGWINSZ, 0, 0, 0, 0]), ALLOW);
     }
@@ -267,6 +306,13 @@ mod tests {
             verdict(libc::SYS_socket, [libc::AF_PACKET as u64, 3, 0, 0, 0, 0]),
             ERRNO | EAFNOSUPPORT as u32
         );
+        // Sequenced packets and DCCP (types 5, 6), SCTP (protocol 132), raw sockets: a module each, or a right.
+        for (kind, protocol) in [(5, 0), (6, 0), (1, 132), (5, 132), (6, 33), (3, 1), (3, 255), (10, 0)] {
+            for family in [libc::AF_INET, libc::AF_INET6] {
+                let args = [family as u64, kind, protocol, 0, 0, 0];
+                assert_eq!(verdict(libc::SYS_socket, args), ERRNO | EAFNOSUPPORT as u32, "{args:?}");
+            }
+        }
         // High bits of a 32-bit argument do not hide the value.
         let hidden = [(1 << 32) | libc::AF_ALG as u64, 5, 0, 0, 0, 0];
         assert_eq!(verdict(libc::SYS_socket, hidden), ERRNO | EAFNOSUPPORT as u32);
