@@ -134,12 +134,13 @@ impl World {
 
     /// Writes a file, with its directories, that belongs to the user.
     pub fn write(&self, name: impl AsRef<Path>, content: impl AsRef<[u8]>) -> PathBuf {
-        let path = self.path(name);
+        let path = self.path(&name);
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).expect("mkdir");
         }
         std::fs::write(&path, content).expect("write");
-        self.user.own(&path);
+        let top = name.as_ref().components().next().map(|c| self.path(c));
+        self.user.own(top.as_deref().unwrap_or(&path));
         path
     }
 }

@@ -2,6 +2,7 @@
 //! kind of behaviour.
 
 mod basics;
+mod proofs;
 
 use std::path::Path;
 

@@ -1,0 +1,138 @@
+//! Starts of the sandbox itself that must fail: the sandbox crate's own errors, seen by a caller without threads.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use proctor_sandbox::error::LaunchError;
+use proctor_sandbox::launch::{Descriptors, Launcher};
+use proctor_sandbox::spec::{Identity, InjectedFile, Limits, Mount, Network, Program, SandboxSpec, Tree};
+
+/// Runs a case and says what came of it.
+pub(crate) fn case(args: &[String]) -> String {
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let [name, dir, rest @ ..] = words.as_slice() else { return "usage".into() };
+    if *name == "threads" {
+        let (stop, wait) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || wait.recv().is_ok());
+        let result = Launcher::start().map(drop);
+        drop(stop);
+        let _ = thread.join();
+        return told(result);
+    }
+    let launcher = match Launcher::start() {
+        Ok(launcher) => launcher,
+        Err(e) => return format!("no launcher: {e}"),
+    };
+    let dir = PathBuf::from(dir);
+    let mut spec = plain(&dir);
+    match (*name, rest) {
+        ("works", _) => {}
+        ("missing-source", _) => {
+            let gone = dir.join("not-there");
+            spec.view.push(Mount::Bind { source: gone, target: "/data".into(), writable: false });
+        }
+        ("linked-source", _) => {
+            let link = dir.join("link");
+            spec.view.push(Mount::Bind { source: link, target: "/data".into(), writable: false });
+        }
+        ("missing-program", _) => spec.program = Some(program(&["not-a-program"], &dir)),
+        ("not-executable", _) => {
+            spec.program = Some(program(&[&dir.join("file").to_string_lossy()], &dir));
+        }
+        ("swapped-tree", _) => {
+            if let Some(tree) = &mut spec.tree {
+                tree.ino += 1;
+            }
+        }
+        ("host-uid", _) => spec.identity.host_uid += 1,
+        ("inside-root", _) => spec.identity.inside_uid = 0,
+        ("file-over-mount", _) => {
+            let content = b"overwritten".to_vec();
+            spec.view.push(Mount::Bind { source: dir.join("host"), target: "/data".into(), writable: true });
+            spec.files.push(InjectedFile { path: "/data/victim".into(), mode: 0o444, content });
+        }
+        ("masked-through-link", _) => {
+            spec.view.push(Mount::Bind { source: dir.clone(), target: "/data".into(), writable: false });
+            spec.view.push(Mount::Mask { target: "/data/link/victim".into() });
+        }
+        ("bad-cwd", _) => spec.program = Some(program(&["true"], Path::new("/not/there"))),
+        ("dead-launcher", _) => {
+            // The launcher is this process's only child.
+            let me = std::process::id();
+            let children = std::fs::read_to_string(format!("/proc/{me}/task/{me}/children")).unwrap_or_default();
+            let pid = children.trim().parse::<i32>().unwrap_or(-1);
+            if pid > 1 {
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            }
+        }
+        _ => return "no such case".into(),
+    }
+    let result = launch(&launcher, &spec);
+    told(result)
+}
+
+fn launch(launcher: &Launcher, spec: &SandboxSpec) -> Result<(), LaunchError> {
+    let null = || File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from);
+    let (Ok(stdin), Ok(stdout), Ok(stderr)) = (null(), null(), null()) else {
+        return Err(LaunchError::Launcher("no /dev/null".into()));
+    };
+    let running = launcher.launch(spec, Descriptors { stdio: vec![stdin, stdout, stderr], ..Descriptors::default() })?;
+    running.wait().map(drop)
+}
+
+fn told(result: Result<(), LaunchError>) -> String {
+    match result {
+        Ok(()) => "ok".into(),
+        Err(LaunchError::Step(e)) => format!("step {:?} errno {:?}: {e}", e.step, e.errno()),
+        Err(e @ LaunchError::Exec { .. }) => format!("exec: {e}"),
+        Err(e @ LaunchError::Spec(_)) => format!("spec: {e}"),
+        Err(e @ LaunchError::Launcher(_)) => format!("launcher: {e}"),
+        Err(e @ LaunchError::Shortfall(_)) => format!("shortfall: {e}"),
+    }
+}
+
+fn program(argv: &[&str], cwd: &Path) -> Program {
+    Program {
+        argv: argv.iter().map(Into::into).collect(),
+        env: vec![("PATH".into(), "/usr/bin:/bin".into())],
+        cwd: cwd.to_owned(),
+    }
+}
+
+/// A sandbox that works: `dir/tree` as its work tree.
+fn plain(dir: &Path) -> SandboxSpec {
+    let path = dir.join("tree");
+    let meta = std::fs::metadata(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let own = nix::unistd::geteuid().as_raw();
+    let host_uid = if own == 0 { 2_100_000_000 } else { own };
+    let host_gid = if own == 0 { host_uid } else { nix::unistd::getegid().as_raw() };
+    let mut view = vec![Mount::Private { target: "/tmp".into(), mode: 0o1777 }];
+    for dir in ["/usr", "/bin", "/sbin", "/lib", "/lib64"] {
+        let path = PathBuf::from(dir);
+        if let Ok(to) = path.read_link() {
+            view.push(Mount::Symlink { link: path, to });
+        } else if path.exists() {
+            view.push(Mount::Bind { source: path.clone(), target: path, writable: false });
+        }
+    }
+    SandboxSpec {
+        program: Some(program(&["true"], &path)),
+        identity: Identity { inside_uid: 1000, inside_gid: 1000, host_uid, host_gid },
+        view,
+        files: vec![],
+        tree: Some(Tree {
+            dev: meta.dev(),
+            ino: meta.ino(),
+            uid: meta.uid(),
+            gid: meta.gid(),
+            path,
+            writable: true,
+            hidden: vec![],
+        }),
+        network: Network::None,
+        hostname: "probe".into(),
+        limits: Limits { disk: 1 << 24, inodes: 10_000, tasks: 64, open_files: 256 },
+    }
+}

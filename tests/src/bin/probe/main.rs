@@ -1,0 +1,44 @@
+//! The attacker: carries out the attacks named by its arguments, one process each, and prints one line for each:
+//! the attack, a tab, and `ok`, the kernel's errno, or the signal that killed it. It asserts nothing.
+
+mod attack;
+mod launch;
+mod raw;
+
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitCode, Stdio};
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let mut out = std::io::stdout().lock();
+    match args.split_first() {
+        // Before any thread exists, as the launcher wants it.
+        Some((mode, rest)) if mode == "--launch" => {
+            let _ = writeln!(out, "{}", launch::case(rest));
+        }
+        Some((mode, rest)) if mode == "--one" => {
+            let words: Vec<&str> = rest.iter().flat_map(|a| a.split(' ')).collect();
+            let _ = writeln!(out, "{}", attack::carry_out(&words));
+        }
+        _ => {
+            for attack in &args {
+                let _ = writeln!(out, "{attack}\t{}", alone(attack));
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// One attack in a process of its own: some are meant to kill it.
+fn alone(attack: &str) -> String {
+    let child = Command::new("/proc/self/exe").args(["--one", attack]).stderr(Stdio::null()).output();
+    match child {
+        Err(e) => format!("not started: {e}"),
+        Ok(output) => match output.status.signal() {
+            Some(signal) => nix::sys::signal::Signal::try_from(signal)
+                .map_or_else(|_| format!("signal {signal}"), |s| s.to_string()),
+            None => String::from_utf8_lossy(&output.stdout).trim_end().to_owned(),
+        },
+    }
+}

@@ -1,0 +1,48 @@
+//! The probe's only unsafe code: system calls by number, through every entry that the processor has.
+#![expect(unsafe_code, reason = "attacks are raw system calls; what they do to this process does not matter")]
+
+use nix::errno::Errno;
+
+/// A system call by number; pointers are passed as numbers and are the kernel's to refuse.
+pub(crate) fn syscall(nr: i64, args: [usize; 6]) -> Result<i64, Errno> {
+    // SAFETY: no attack passes a pointer into this process that the kernel could write through: arguments are
+    // small numbers, null, or addresses of buffers that the caller keeps alive.
+    let ret = unsafe { libc::syscall(nr, args[0], args[1], args[2], args[3], args[4], args[5]) };
+    if ret < 0 { Err(Errno::last()) } else { Ok(ret) }
+}
+
+/// getpid(2) through the i386 entry (`int 0x80`), which has numbers of its own.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn i386_getpid() -> i64 {
+    let ret: i64;
+    // SAFETY: number 20 of the i386 table is getpid, which takes nothing and writes nothing. rbx is untouched.
+    unsafe { std::arch::asm!("int 0x80", inlateout("rax") 20_i64 => ret, out("r8") _, out("r9") _, out("r10") _, out("r11") _) };
+    ret
+}
+
+/// fork(2) without anything of Rust's around it: the child waits for its death.
+pub(crate) fn fork_and_wait() -> Result<i32, Errno> {
+    // SAFETY: the process is single-threaded, and the child only sleeps.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        loop {
+            // SAFETY: pause takes nothing.
+            unsafe { libc::pause() };
+        }
+    }
+    if pid < 0 { Err(Errno::last()) } else { Ok(pid) }
+}
+
+/// Anonymous memory, written to, so that it is resident.
+pub(crate) fn eat(bytes: usize) -> Result<(), Errno> {
+    // SAFETY: a fresh anonymous mapping, checked before it is written within its length.
+    unsafe {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let at = libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
+        if at == libc::MAP_FAILED {
+            return Err(Errno::last());
+        }
+        std::ptr::write_bytes(at.cast::<u8>(), 1, bytes);
+    }
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! Proofs of the sandbox: for each protection an attack that succeeds without it and fails inside a real run, as
+//! root and as an ordinary user. `docs/threat-model.md` names them.
+//!
+//! Each attack is carried out twice by the same program (`tests/src/bin/probe`): by a plain process of the same user,
+//! where it must succeed, and as the backend of a run, where it must not.
+
+mod kernel;
+mod layers;
+mod limits;
+mod masks;
+mod network;
+mod processes;
+mod secrets;
+mod start;
+mod writes;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use harness::{Outcome, Proctor, TestRepo, User, World};
+use tempfile::TempDir;
+
+use crate::proctor;
+
+/// The probe where every user, and every sandbox that is shown its directory, can execute it.
+pub(super) fn probe() -> &'static Path {
+    static PLACE: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
+    &PLACE
+        .get_or_init(|| {
+            let dir = tempfile::Builder::new().prefix("proctor-probe-").tempdir().unwrap();
+            std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+            let path = dir.path().join("probe");
+            std::fs::copy(env!("CARGO_BIN_EXE_probe"), &path).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            (dir, path)
+        })
+        .1
+}
+
+/// A repository and the options of its runs.
+pub(super) struct Proof<'w> {
+    pub(super) world: &'w World,
+    pub(super) repo: TestRepo<'w>,
+    options: Vec<String>,
+}
+
+/// One attack: its words, what it comes to outside, what it must come to inside.
+pub(super) type Row = (String, &'static str, &'static str);
+
+/// A row.
+pub(super) fn row(attack: impl Into<String>, outside: &'static str, inside: &'static str) -> Row {
+    (attack.into(), outside, inside)
+}
+
+impl<'w> Proof<'w> {
+    pub(super) fn new(world: &'w World) -> Self {
+        Self { world, repo: TestRepo::small(world), options: Vec::new() }
+    }
+
+    /// Options for every run.
+    #[must_use]
+    pub(super) fn with<S: Into<String>>(mut self, options: impl IntoIterator<Item = S>) -> Self {
+        self.options.extend(options.into_iter().map(Into::into));
+        self
+    }
+
+    pub(super) fn user(&self) -> User {
+        self.world.user
+    }
+
+    /// A path in the world, as text.
+    pub(super) fn path(&self, name: &str) -> String {
+        self.world.path(name).to_string_lossy().into_owned()
+    }
+
+    /// A run whose backend is this command.
+    pub(super) fn command<S: AsRef<std::ffi::OsStr>>(&self, argv: impl IntoIterator<Item = S>) -> Proctor {
+        proctor(self.world)
+            .args(["run", "--no-test", "--mutation", "discard", "--repo"])
+            .arg(self.repo.path())
+            .arg("--ro")
+            .arg(probe().parent().unwrap())
+            .args(&self.options)
+            .arg("--")
+            .args(argv)
+    }
+
+    /// A run whose backend is this shell script; the script must end well, whatever is said of its changes.
+    pub(super) fn shell(&self, script: &str) -> Outcome {
+        let outcome = self.command(["sh", "-c", script]).run();
+        assert_eq!(outcome.report()["backend_exit_code"], 0, "{:?}: {script}: {outcome:#?}", self.user());
+        outcome
+    }
+
+    /// What attacks come to inside, in order.
+    pub(super) fn inside(&self, attacks: &[String]) -> Vec<String> {
+        let argv = std::iter::once(probe().to_string_lossy().into_owned()).chain(attacks.iter().cloned());
+        let outcome = self.command(argv).run();
+        assert_eq!(outcome.report()["backend_exit_code"], 0, "{:?}: {outcome:#?}", self.user());
+        results(attacks, &outcome.text("backend.stdout.log"))
+    }
+
+    /// What attacks come to in a plain process of this user.
+    pub(super) fn outside(&self, attacks: &[String]) -> Vec<String> {
+        let mut command = self.world.command(probe());
+        let output = command.args(attacks).current_dir(self.repo.path()).output().unwrap();
+        results(attacks, &String::from_utf8_lossy(&output.stdout))
+    }
+
+    /// Carries out every attack outside, then inside, and asserts what each comes to.
+    pub(super) fn prove(&self, rows: &[Row]) {
+        let attacks: Vec<String> = rows.iter().map(|r| r.0.clone()).collect();
+        let outside = self.outside(&attacks);
+        let inside = self.inside(&attacks);
+        let mut wrong = Vec::new();
+        for ((attack, want_out, want_in), (out, is_in)) in rows.iter().zip(outside.iter().zip(&inside)) {
+            if !fits(want_out, out) {
+                wrong.push(format!("{attack}: outside {out}, not {want_out}: the attack proves nothing"));
+            }
+            if !fits(want_in, is_in) {
+                wrong.push(format!("{attack}: INSIDE {is_in}, not {want_in}"));
+            }
+        }
+        assert!(wrong.is_empty(), "as {:?}:\n{}", self.user(), wrong.join("\n"));
+    }
+
+    /// Attacks that cannot be shown outside (they would harm the host, or there is nothing to attack): inside only.
+    pub(super) fn refused(&self, rows: &[(String, &'static str)]) {
+        let attacks: Vec<String> = rows.iter().map(|r| r.0.clone()).collect();
+        let wrong: Vec<String> = rows
+            .iter()
+            .zip(self.inside(&attacks))
+            .filter(|((_, want), got)| !fits(want, got))
+            .map(|((attack, want), got)| format!("{attack}: {got}, not {want}"))
+            .collect();
+        assert!(wrong.is_empty(), "as {:?}:\n{}", self.user(), wrong.join("\n"));
+    }
+}
+
+/// `want`: alternatives between `|`; `*` fits all; a `~` before a text looks for it anywhere.
+pub(super) fn fits(want: &str, got: &str) -> bool {
+    want.split('|').any(|w| w == "*" || w == got || w.strip_prefix('~').is_some_and(|part| got.contains(part)))
+}
+
+fn results(attacks: &[String], text: &str) -> Vec<String> {
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), attacks.len(), "one line for each attack: {text}");
+    attacks
+        .iter()
+        .zip(lines)
+        .map(|(attack, line)| {
+            let result = line.strip_prefix(attack.as_str()).and_then(|l| l.strip_prefix('\t'));
+            result.unwrap_or_else(|| panic!("{line:?} does not answer {attack:?}")).to_owned()
+        })
+        .collect()
+}

@@ -1,0 +1,211 @@
+//! Other processes: none outside can be seen, signalled or traced; the sandbox's init cannot be killed from inside;
+//! nothing outlives the run; nobody becomes somebody else.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use harness::{User, World, users};
+
+use super::{Proof, fits, probe, row};
+
+#[test]
+fn init_and_outside_cannot_be_signalled_or_traced() {
+    for user in users() {
+        let world = World::new(user);
+        let proof = Proof::new(&world);
+        let mut sleeper = world.command("sleep").arg("60").spawn().unwrap();
+        let pid = sleeper.id();
+        let gone = "ESRCH";
+        let mut rows = Vec::new();
+        for attack in ["kill PID 9", "ptrace PID", "vmread PID"] {
+            // vmread finds nothing at the address it asks for, which it is told only where it may look.
+            rows.push(row(attack.replace("PID", &pid.to_string()), "*", gone));
+        }
+        let inside: Vec<(String, &'static str)> = rows.iter().map(|r| (r.0.clone(), r.2)).collect();
+        proof.refused(&inside);
+        assert!(sleeper.try_wait().unwrap().is_none(), "{user:?}: killed from inside");
+        let outside = proof.outside(&[format!("ptrace {pid}"), format!("vmread {pid}"), format!("kill {pid} 9")]);
+        assert_eq!(outside, ["ok", "EFAULT", "ok"], "{user:?}");
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&sleeper.wait().unwrap()), Some(9));
+
+        proof.refused(&[
+            ("ptrace 1".into(), "EPERM"),
+            ("vmread 1".into(), "EPERM"),
+            ("kill 1 19".into(), "EPERM|ok"),
+            ("kill 1 9".into(), "EPERM|ok"),
+            ("kill 1 11".into(), "EPERM|ok"),
+            (format!("sys {} 1 0", libc::SYS_pidfd_getfd), "EPERM"),
+            (format!("sys {} 1 1 0 0 0", libc::SYS_kcmp), "EPERM"),
+            (format!("sys {} 0 0 0 0 0", libc::SYS_process_madvise), "EPERM"),
+            // The init still serves: this line is the proof.
+            ("euid".into(), "euid 1000"),
+        ]);
+    }
+}
+
+#[test]
+fn kill_everything_ends_only_what_is_inside() {
+    for user in users() {
+        let world = World::new(user);
+        let proof = Proof::new(&world);
+        let mut sleeper = world.command("sleep").arg("60").spawn().unwrap();
+        let outcome = proof.command(["sh", "-c", "sleep 50 & kill -9 -1; kill -9 0; echo unreached"]).run();
+        let report = outcome.report();
+        assert_eq!(report["backend_signal"], 9, "{user:?}: {outcome:#?}");
+        assert_eq!(outcome.code, Some(1), "{user:?}");
+        assert!(sleeper.try_wait().unwrap().is_none(), "{user:?}: a process outside was killed");
+        sleeper.kill().unwrap();
+        sleeper.wait().unwrap();
+    }
+}
+
+#[test]
+fn nothing_outlives_the_run() {
+    for user in users() {
+        let world = World::new(user);
+        let proof = Proof::new(&world);
+        let token = format!("31{}", std::process::id());
+        // Daemons every way a shell can make them, one of them holding standard output.
+        let script = format!("(setsid sleep {token} &) ; (setsid sh -c 'trap \"\" TERM HUP INT; sleep {token}' >/dev/null 2>&1 &) ; nohup sleep {token} & disown 2>/dev/null; exit 0");
+        let started = Instant::now();
+        let outcome = proof.command(["sh", "-c", &script]).run();
+        assert_eq!(outcome.code, Some(0), "{user:?}: {outcome:#?}");
+        assert!(started.elapsed() < Duration::from_secs(20), "{user:?}: it waited for a daemon");
+        assert_eq!(with_argument(&token), Vec::<u32>::new(), "{user:?}");
+    }
+}
+
+#[test]
+fn a_killed_supervisor_leaves_nothing_alive() {
+    for user in users() {
+        for round in 0..3 {
+            let world = World::new(user);
+            let proof = Proof::new(&world);
+            let token = format!("32{round}{}", std::process::id());
+            let mut command = proof.command(["sh", "-c", &format!("setsid sleep {token} & sleep {token}")]);
+            command.command().stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+            let mut child = command.spawn();
+            wait_for(|| with_argument(&token).len() >= 2, "the backend starts");
+            // As an ordinary user the child is setpriv, which has become proctor by exec: same pid.
+            child.kill().unwrap();
+            child.wait().unwrap();
+            wait_for(|| with_argument(&token).is_empty(), "everything dies with the supervisor");
+        }
+    }
+}
+
+#[test]
+fn a_killed_launcher_or_init_ends_the_run_with_a_report() {
+    for user in users() {
+        let world = World::new(user);
+        let proof = Proof::new(&world);
+        let token = format!("33{}", std::process::id());
+        let child = proof.command(["sleep", &token]).spawn();
+        wait_for(|| with_argument(&token).iter().any(|p| comm(*p) == "sleep"), "the backend starts");
+        let main = with_argument(&token).into_iter().find(|p| comm(*p) == "sleep").unwrap();
+        let init = parent(main);
+        let launcher = parent(init);
+        assert_eq!(parent(launcher), child.id(), "{user:?}: the family is another than thought");
+        rustix::process::kill_process(rustix::process::Pid::from_raw(launcher as i32).unwrap(), rustix::process::Signal::KILL).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{user:?}: {output:?}");
+        assert_eq!(with_argument(&token), Vec::<u32>::new());
+    }
+}
+
+#[test]
+fn the_backend_is_an_unprivileged_user_on_the_host() {
+    for user in users() {
+        let world = World::new(user);
+        let proof = Proof::new(&world);
+        let token = format!("34{}", std::process::id());
+        let mut child = proof.command(["sleep", &token]).spawn();
+        wait_for(|| with_argument(&token).iter().any(|p| comm(*p) == "sleep"), "the backend starts");
+        let main = with_argument(&token).into_iter().find(|p| comm(*p) == "sleep").unwrap();
+        for pid in [main, parent(main)] {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+            let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_default().trim().to_owned();
+            let uids: Vec<u32> = field("Uid:").split_whitespace().map(|u| u.parse().unwrap()).collect();
+            let gids: Vec<u32> = field("Gid:").split_whitespace().map(|u| u.parse().unwrap()).collect();
+            if user == User::Root {
+                assert!(uids.iter().chain(&gids).all(|u| *u >= 30_000 * 65_536), "{status}");
+                assert_eq!(field("Groups:"), "", "{status}");
+            } else {
+                assert_eq!(uids, [user.uid(); 4], "{status}");
+            }
+            for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+                assert_eq!(field(set), "0000000000000000", "{user:?} {set}");
+            }
+            assert_eq!((field("NoNewPrivs:").as_str(), field("Seccomp:").as_str()), ("1", "2"), "{user:?}");
+            for ns in ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"] {
+                let of = |p: &str| std::fs::read_link(format!("/proc/{p}/ns/{ns}")).unwrap();
+                assert_ne!(of(&pid.to_string()), of("self"), "{user:?} {ns}");
+            }
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn setuid_programs_and_file_capabilities_give_nothing() {
+    for user in users() {
+        let world = World::new(user);
+        // A setuid-root copy of the probe, shown to the backend; and one that it makes itself in the tree.
+        let copy = world.path("suid/probe");
+        std::fs::create_dir(world.path("suid")).unwrap();
+        std::fs::copy(probe(), &copy).unwrap();
+        std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o4755)).unwrap();
+        let proof = Proof::new(&world).with(["--ro".to_owned(), world.path("suid").display().to_string()]);
+        let attack = format!("setuid-run {}", copy.display());
+        // The copy belongs to whoever runs the suite: root's gives root outside.
+        let out = if harness::users().len() == 2 { "euid 0" } else { "*" };
+        proof.prove(&[row(attack, out, "euid 1000")]);
+
+        let text = proof
+            .shell(&format!(
+                "cp {0} mine; chmod 4755 mine; ./mine --one euid; setpriv --reuid 0 true 2>&1 || echo refused; su -c id 2>&1 || echo refused; {0} 'setxattr mine security.capability x' 'sys {1} 0' 'sys {2} 0 0 0'",
+                probe().display(),
+                libc::SYS_setuid,
+                libc::SYS_setresuid,
+            ))
+            .text("backend.stdout.log");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "euid 1000", "{user:?}: {text}");
+        assert_eq!(lines.iter().filter(|l| **l == "refused").count(), 2, "{user:?}: {text}");
+        let tail: Vec<&str> = lines[lines.len() - 3..].iter().map(|l| l.split('\t').nth(1).unwrap_or_default()).collect();
+        assert!(fits("EPERM|EINVAL", tail[0]) && fits("EINVAL|EPERM", tail[1]) && fits("EINVAL|EPERM", tail[2]), "{user:?}: {text}");
+        // What it left is no ordinary change.
+        assert!(!text.contains("uid=0"), "{user:?}: {text}");
+    }
+}
+
+/// Host pids of processes with this argument.
+fn with_argument(token: &str) -> Vec<u32> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else { continue };
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if line.split(|b| *b == 0).any(|a| a == token.as_bytes()) && comm(pid) == "sleep" {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+fn comm(pid: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned()
+}
+
+fn parent(pid: u32) -> u32 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit_once(')').unwrap().1.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+fn wait_for(mut condition: impl FnMut() -> bool, what: &str) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !condition() {
+        assert!(Instant::now() < end, "waited too long until {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
