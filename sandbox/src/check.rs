@@ -74,6 +74,17 @@ pub(crate) fn check(spec: &SandboxSpec) -> Result<(), LaunchError> {
     }
     for file in &spec.files {
         plain("injected file", &file.path)?;
+        for mount in &spec.view {
+            if let Mount::Bind { target, writable: true, .. } = mount
+                && file.path.starts_with(target)
+            {
+                return refuse(format!(
+                    "the file {} is below the writable mount {}: it would be written on the host",
+                    file.path.display(),
+                    target.display()
+                ));
+            }
+        }
     }
     if let Some(tree) = &spec.tree {
         plain("work tree", &tree.path)?;

@@ -6,8 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{Mode, fstat};
+use nix::sys::stat::fstat;
 
 use crate::error::{Step, StepError, StepResult};
 use crate::spec::Identity;
@@ -31,9 +30,13 @@ pub(crate) fn write_maps(pid: libc::pid_t, identity: &Identity, privileged: bool
 /// A short-lived child carries it until its descriptor is open.
 fn namespace(from: (u32, u32), to: (u32, u32)) -> StepResult<OwnedFd> {
     let failed = |errno| StepError::new(Step::IdmapNamespace, "", errno);
+    let launcher = nix::unistd::getpid();
     let pid = match process::clone_child(libc::CLONE_NEWUSER as u64).map_err(failed)? {
         process::Cloned::Child => {
-            let _ = lockdown::die_with_parent();
+            // Asked for first, then looked at: a launcher that died in between would be missed otherwise.
+            if lockdown::die_with_parent().is_err() || nix::unistd::getppid() != launcher {
+                process::exit_now(1);
+            }
             loop {
                 nix::unistd::pause();
             }
@@ -55,7 +58,8 @@ impl Drop for Carrier {
     }
 }
 
-/// A read-only, detached, idmapped clone of the mount at `path`: its owner appears as the host ids given.
+/// A detached, idmapped clone of the mount at `path`, in which its owner appears as the host ids given; nosuid, nodev,
+/// and made read-only by whoever wants it so.
 pub(crate) fn clone_for(path: &Path, host_uid: u32, host_gid: u32) -> StepResult<OwnedFd> {
     let subject = path.to_string_lossy().into_owned();
     let at = |step: Step| {
@@ -64,9 +68,7 @@ pub(crate) fn clone_for(path: &Path, host_uid: u32, host_gid: u32) -> StepResult
     };
     let c_path = std::ffi::CString::new(path.as_os_str().as_bytes())
         .map_err(|_| at(Step::IdmapOpen)(Errno::EINVAL))?;
-    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let dir = openat(process::borrow(libc::AT_FDCWD), c_path.as_c_str(), flags, Mode::empty())
-        .map_err(at(Step::IdmapOpen))?;
+    let dir = crate::child::open_source(&c_path).map_err(at(Step::IdmapOpen))?;
     let stat = fstat(&dir).map_err(at(Step::IdmapOpen))?;
     let tree = mount::open_tree_clone(dir.as_fd(), c"", false).map_err(at(Step::IdmapOpen))?;
     let userns = namespace((stat.st_uid, stat.st_gid), (host_uid, host_gid))?;

@@ -36,6 +36,8 @@ pub(crate) enum Op {
 
 pub(crate) struct FileOp {
     pub(crate) target: Target,
+    /// Below a mount of the view: the file is kept under this name in the store and bound over the target.
+    pub(crate) covered: Option<CString>,
     pub(crate) mode: u32,
     pub(crate) content: Vec<u8>,
 }
@@ -211,9 +213,12 @@ impl Plan {
         }
 
         let mut files = Vec::new();
-        for file in &spec.files {
+        for (index, file) in spec.files.iter().enumerate() {
+            let covered = spec.view.iter().filter_map(Mount::directory).any(|dir| file.path.starts_with(dir));
+            let name = c_string(format!("f{index}").as_bytes(), &file.path)?;
             files.push(FileOp {
                 target: labels.target(&file.path)?,
+                covered: covered.then_some(name),
                 mode: file.mode,
                 content: file.content.clone(),
             });

@@ -186,18 +186,7 @@ impl Running {
 
     /// Waits for the death of every process, at most `limit`; true where they are dead.
     fn await_death(&self, limit: Option<Duration>) -> Result<bool, LaunchError> {
-        let timeout = match limit {
-            None => PollTimeout::NONE,
-            Some(limit) => PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX),
-        };
-        loop {
-            let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut fds, timeout) {
-                Ok(n) => return Ok(n > 0),
-                Err(Errno::EINTR) => {}
-                Err(e) => return Err(LaunchError::Launcher(format!("poll: {e}"))),
-            }
-        }
+        await_exit(self.pidfd.as_fd(), limit)
     }
 
     /// The upper layer of the work tree's overlay, to be read when the sandbox is dead.
@@ -239,17 +228,37 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.kill();
-        let _ = self.await_death(Some(Duration::from_secs(10)));
+        let _ = self.await_death(Some(DEATH));
     }
 }
 
-/// Kills what was cloned where the start is not completed.
+/// How long the death of a killed sandbox is waited for where nobody could act on its failure.
+const DEATH: Duration = Duration::from_secs(10);
+
+/// Waits for the exit of the process behind `pidfd`, at most `limit`; true where it has exited.
+fn await_exit(pidfd: BorrowedFd<'_>, limit: Option<Duration>) -> Result<bool, LaunchError> {
+    let timeout = match limit {
+        None => PollTimeout::NONE,
+        Some(limit) => PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX),
+    };
+    loop {
+        let mut fds = [PollFd::new(pidfd, PollFlags::POLLIN)];
+        match poll(&mut fds, timeout) {
+            Ok(n) => return Ok(n > 0),
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(LaunchError::Launcher(format!("poll: {e}"))),
+        }
+    }
+}
+
+/// Kills what was cloned where the start is not completed, and waits for its death: nothing is alive behind an error.
 struct KillOnDrop(Option<OwnedFd>);
 
 impl Drop for KillOnDrop {
     fn drop(&mut self) {
         if let Some(pidfd) = &self.0 {
             let _ = process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
+            let _ = await_exit(pidfd.as_fd(), Some(DEATH));
         }
     }
 }

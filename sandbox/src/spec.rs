@@ -57,7 +57,7 @@ pub struct Identity {
 pub enum Mount {
     /// A host path shown at `target`, with everything mounted below it.
     Bind {
-        /// Absolute host path.
+        /// Absolute host path, without symbolic links on the way: one that is there after all is an error.
         source: PathBuf,
         /// Absolute path inside.
         target: PathBuf,
@@ -66,7 +66,7 @@ pub enum Mount {
     },
     /// A host directory whose changes are kept privately and thrown away.
     Overlay {
-        /// Absolute host path.
+        /// Absolute host path, likewise.
         source: PathBuf,
         /// Absolute path inside.
         target: PathBuf,
@@ -87,12 +87,25 @@ pub enum Mount {
     },
     /// An existing path inside, hidden behind an empty file or directory of mode 000.
     Mask {
-        /// Absolute path inside; one that does not exist there is no error.
+        /// Absolute path inside; one that does not exist there is no error, a symbolic link on the way is.
         target: PathBuf,
     },
 }
 
-/// A file of the private root that the caller provides.
+impl Mount {
+    /// Where it shows something mounted: not for links and masks.
+    pub(crate) fn directory(&self) -> Option<&PathBuf> {
+        match self {
+            Self::Bind { target, .. } | Self::Overlay { target, .. } | Self::Private { target, .. } => {
+                Some(target)
+            }
+            Self::Symlink { .. } | Self::Mask { .. } => None,
+        }
+    }
+}
+
+/// A file of the private root that the caller provides. Below a mount of the view it is bound over, read-only as well;
+/// not below a writable [`Mount::Bind`], where its name would be made on the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InjectedFile {
     /// Absolute path inside.

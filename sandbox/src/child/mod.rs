@@ -11,6 +11,8 @@ mod setup;
 
 use std::os::fd::RawFd;
 
+pub(crate) use setup::open_source;
+
 use nix::errno::Errno;
 
 use crate::enforced::Mechanism;

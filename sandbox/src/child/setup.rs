@@ -6,14 +6,14 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 
 use super::{At, ChildResult, Failure, NO_LABEL, seed};
 use crate::enforced::Mechanism;
 use crate::error::Step;
 use crate::message::Message;
-use crate::plan::{Label, Op, Plan, Target, TreePlan};
+use crate::plan::{FileOp, Label, Op, Plan, Target, TreePlan};
 use crate::sys::{mount, net};
 
 const PATH: OFlag = OFlag::O_PATH.union(OFlag::O_CLOEXEC);
@@ -43,6 +43,18 @@ const PROC_READ_ONLY: [&CStr; 4] = [c"sys", c"bus", c"fs", c"irq"];
 
 fn root_dir(path: &CStr) -> Result<OwnedFd, Errno> {
     openat(crate::sys::process::borrow(nix::libc::AT_FDCWD), path, PATH, Mode::empty())
+}
+
+/// A mount's source. Links are not followed: an earlier sandbox with a writable mount may have put one there since the
+/// path was checked, and it would lead anywhere.
+pub(crate) fn open_source(path: &CStr) -> Result<OwnedFd, Errno> {
+    let how = OpenHow::new().flags(PATH).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+    openat2(crate::sys::process::borrow(nix::libc::AT_FDCWD), path, how)
+}
+
+fn is_link(fd: &OwnedFd) -> bool {
+    // What cannot be looked at counts as one: the caller refuses it.
+    fstat(fd).map_or(true, |s| SFlag::from_bits_truncate(s.st_mode) & SFlag::S_IFMT == SFlag::S_IFLNK)
 }
 
 fn is_dir(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
@@ -92,13 +104,17 @@ fn target_for(root: BorrowedFd<'_>, target: &Target, directory: bool) -> ChildRe
     openat(dir, name.as_c_str(), PATH | OFlag::O_NOFOLLOW, Mode::empty()).at(Step::Target, target.label)
 }
 
-/// An existing path below `root`; `None` where it is missing or a symbolic link is on the way.
-fn existing(root: BorrowedFd<'_>, target: &Target) -> ChildResult<Option<OwnedFd>> {
+/// An existing path below `root`; `None` where it is missing. Where a symbolic link is on the way `None` too, or an
+/// error if `links` are refused.
+fn existing(root: BorrowedFd<'_>, target: &Target, links: bool) -> ChildResult<Option<OwnedFd>> {
     let mut at: Option<OwnedFd> = None;
     for name in &target.components {
         let below = at.as_ref().map_or(root, |d| d.as_fd());
         match openat(below, name.as_c_str(), PATH | OFlag::O_NOFOLLOW, Mode::empty()) {
             Ok(fd) => at = Some(fd),
+            Err(Errno::ENOTDIR) if !links && at.as_ref().is_some_and(is_link) => {
+                return Err(Failure { step: Step::HiddenMask, label: target.label, errno: Errno::ELOOP });
+            }
             Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
             Err(errno) => {
                 return Err(Failure { step: Step::Target, label: target.label, errno });
@@ -153,7 +169,7 @@ pub(super) fn build(plan: &Plan, bits: &mut u64) -> ChildResult<OwnedFd> {
     }
     for (op, slot) in plan.ops.iter().zip(&mut sources) {
         if let Op::Bind { source, idmapped: None, .. } | Op::Overlay { source, idmapped: None, .. } = op {
-            *slot = Some(root_dir(&source.path).at(Step::OpenSource, source.label)?);
+            *slot = Some(open_source(&source.path).at(Step::OpenSource, source.label)?);
         }
     }
     let tree_source = match &plan.tree {
@@ -169,9 +185,7 @@ pub(super) fn build(plan: &Plan, bits: &mut u64) -> ChildResult<OwnedFd> {
     proc_and_pts(&store, root.as_fd())?;
     *bits |= Mechanism::ProcMasked.bit();
     for file in &plan.files {
-        let (dir, name) = parent(root.as_fd(), &file.target)?;
-        let dir = dir.as_ref().map_or(root.as_fd(), |d| d.as_fd());
-        seed::write_file(dir, name, file.mode, &file.content).at(Step::InjectFile, file.target.label)?;
+        inject(file, &store, root.as_fd())?;
     }
     if let Some(tree) = &plan.tree {
         mount_tree(tree, tree_source.as_ref(), &store, root.as_fd())?;
@@ -198,6 +212,21 @@ pub(super) fn build(plan: &Plan, bits: &mut u64) -> ChildResult<OwnedFd> {
         .at(Step::StoreDirs, NO_LABEL)?;
     Message::Ready.send_with(plan.status, store_root.as_raw_fd()).at(Step::Report, NO_LABEL)?;
     Ok(store_root)
+}
+
+/// A file of the caller's: in the private root, which becomes read-only, or bound read-only over a mount of the view.
+fn inject(file: &FileOp, store: &Store, root: BorrowedFd<'_>) -> ChildResult<()> {
+    let label = file.target.label;
+    let Some(name) = &file.covered else {
+        let (dir, name) = parent(root, &file.target)?;
+        let dir = dir.as_ref().map_or(root, |d| d.as_fd());
+        return seed::write_file(dir, name, file.mode, &file.content).at(Step::InjectFile, label);
+    };
+    seed::write_file(store.mount.as_fd(), name, file.mode, &file.content).at(Step::InjectFile, label)?;
+    let clone = mount::open_tree_clone(store.mount.as_fd(), name, false).at(Step::InjectFile, label)?;
+    mount::restrict(clone.as_fd(), QUIET | mount::ATTR_RDONLY, false).at(Step::InjectFile, label)?;
+    let at = target_for(root, &file.target, false)?;
+    mount::attach(clone.as_fd(), at.as_fd(), c"").at(Step::InjectFile, label)
 }
 
 fn make_store(plan: &Plan, bits: &mut u64) -> ChildResult<Store> {
@@ -272,7 +301,8 @@ fn apply(op: &Op, source: Option<BorrowedFd<'_>>, store: &Store, root: BorrowedF
             let dir = dir.as_ref().map_or(root, |d| d.as_fd());
             nix::unistd::symlinkat(to.as_c_str(), dir, name.as_c_str()).at(Step::Target, link.label)
         }
-        Op::Mask { target } => match existing(root, target)? {
+        // A mask that a link leads away from hides nothing: that is an error, not a path that is missing.
+        Op::Mask { target } => match existing(root, target, false)? {
             Some(victim) => store.mask(victim.as_fd(), Step::HiddenMask, target.label),
             None => Ok(()),
         },
@@ -345,7 +375,10 @@ fn overlay(
 ) -> ChildResult<OwnedFd> {
     let clone;
     let lower = match (idmapped, source) {
-        (Some(fd), _) => fd,
+        (Some(fd), _) => {
+            mount::restrict(fd.as_fd(), QUIET | mount::ATTR_RDONLY, false).at(Step::OverlayLower, label)?;
+            fd
+        }
         (None, Some(source)) => {
             clone = mount::open_tree_clone(source, c"", false).at(Step::OverlayLower, label)?;
             mount::restrict(clone.as_fd(), QUIET | mount::ATTR_RDONLY, false)
@@ -399,7 +432,7 @@ fn mount_tree(
         seed::carry_out(mounted.as_fd(), &tree.tree_seed, false).at(Step::SeedTree, label)?;
     }
     for hidden in &tree.hidden {
-        if let Some(victim) = existing(mounted.as_fd(), hidden)? {
+        if let Some(victim) = existing(mounted.as_fd(), hidden, true)? {
             let kind = SFlag::from_bits_truncate(fstat(&victim).at(Step::HiddenMask, hidden.label)?.st_mode);
             // Nothing can be mounted on a symbolic link; the caller hides what it points to.
             if kind & SFlag::S_IFMT != SFlag::S_IFLNK {
