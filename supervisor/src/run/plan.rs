@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use proctor_sandbox::spec::Mount;
 
-use super::state_dirs::{StateDirs, overlap};
+use super::state_dirs::{Place, StateDirs};
 use super::view;
 use crate::changes::classify::ChangeRules;
 use crate::changes::gitview::{GitView, OBJECTS_INSIDE, git_view};
@@ -78,10 +78,17 @@ impl Plan {
             Some(path) => std::path::absolute(path).map_err(error)?,
             None => dirs.run(run_id),
         };
-        check_tree(&repo, &dirs, &evidence)?;
+        let places = Places::new(&repo, &dirs, &evidence)?;
+        places.check_tree()?;
         let backend: Vec<MountRule> = options.mounts.iter().chain(&resolved.engine.mounts).cloned().collect();
-        for rules in [&backend, &options.test_sandbox.mounts, &options.review_sandbox.mounts] {
-            check_mounts(rules, &repo, &dirs, &evidence)?;
+        // The three lists have nearly everything in common: each rule is looked at once.
+        let all = [&backend, &options.test_sandbox.mounts, &options.review_sandbox.mounts];
+        let mut checked = Vec::new();
+        for rule in all.into_iter().flatten() {
+            if !checked.contains(&rule) {
+                places.check_mount(rule)?;
+                checked.push(rule);
+            }
         }
         let git = git_view(&repo).map_err(error)?;
         let mounts = |rules: &[MountRule]| -> Result<Vec<Mount>, PlanError> {
@@ -117,67 +124,86 @@ impl Plan {
     }
 }
 
-fn check_tree(repo: &Repo, dirs: &StateDirs, evidence: &Path) -> Result<(), PlanError> {
-    let root = repo.root_path();
-    if overlap(root, evidence).map_err(error)? {
-        return fail(format!(
-            "the evidence directory {} and the work tree {} overlap: a backend could read or imitate evidence; give another place with --evidence DIR",
-            evidence.display(),
-            root.display()
-        ));
-    }
-    for own in dirs.own() {
-        if overlap(root, &own).map_err(error)? {
-            return fail(format!(
-                "the work tree {} overlaps Proctor's own directory {}; set XDG_STATE_HOME and XDG_CONFIG_HOME to places outside of it",
-                root.display(),
-                own.display()
-            ));
-        }
-    }
-    Ok(())
+/// What a mount is held against, each looked at once.
+struct Places<'a> {
+    root: &'a Path,
+    root_place: Place,
+    evidence: (PathBuf, Place),
+    own: Vec<(PathBuf, Place)>,
+    /// What a writable mount must not reach: the work tree and its repository.
+    tree: Vec<(PathBuf, Place)>,
 }
 
-fn check_mounts(
-    rules: &[MountRule],
-    repo: &Repo,
-    dirs: &StateDirs,
-    evidence: &Path,
-) -> Result<(), PlanError> {
-    let mut own = dirs.own();
-    own.push(evidence.to_owned());
-    let mut tree = repo.protected_dirs();
-    tree.push(repo.root_path().to_owned());
-    for rule in rules {
-        if rule.optional && !rule.path.exists() {
-            continue;
-        }
-        let shown = rule.path.display();
-        // What is not there is reported with its option's own words when the mounts are made.
-        let Ok(real) = rule.path.canonicalize() else {
-            continue;
+impl<'a> Places<'a> {
+    fn new(repo: &'a Repo, dirs: &StateDirs, evidence: &Path) -> Result<Self, PlanError> {
+        let place = |path: PathBuf| -> Result<(PathBuf, Place), PlanError> {
+            let place = Place::of(&path).map_err(|e| error(format_args!("{}: {e}", path.display())))?;
+            Ok((path, place))
         };
-        for own in &own {
-            if overlap(&rule.path, own).map_err(error)? {
+        let root = repo.root_path();
+        let (_, root_place) = place(root.to_owned())?;
+        let mut tree = repo.protected_dirs();
+        tree.push(root.to_owned());
+        Ok(Self {
+            root,
+            root_place,
+            evidence: place(evidence.to_owned())?,
+            own: dirs.own().into_iter().map(place).collect::<Result<_, _>>()?,
+            tree: tree.into_iter().map(place).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn check_tree(&self) -> Result<(), PlanError> {
+        let (evidence, place) = &self.evidence;
+        if self.root_place.overlaps(place) {
+            return fail(format!(
+                "the evidence directory {} and the work tree {} overlap: a backend could read or imitate evidence; give another place with --evidence DIR",
+                evidence.display(),
+                self.root.display()
+            ));
+        }
+        for (own, place) in &self.own {
+            if self.root_place.overlaps(place) {
+                return fail(format!(
+                    "the work tree {} overlaps Proctor's own directory {}; set XDG_STATE_HOME and XDG_CONFIG_HOME to places outside of it",
+                    self.root.display(),
+                    own.display()
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_mount(&self, rule: &MountRule) -> Result<(), PlanError> {
+        let shown = rule.path.display();
+        // What is not there is reported with its option's own words when the mounts are made, or left out there.
+        let Ok(place) = Place::of(&rule.path) else {
+            return Ok(());
+        };
+        let Some(real) = place.real() else {
+            return Ok(());
+        };
+        for (own, own_place) in self.own.iter().chain([&self.evidence]) {
+            if place.overlaps(own_place) {
                 return fail(format!(
                     "the mount {shown} would show Proctor's own {}: state, configuration and evidence are never shown; mount something narrower, or move them with XDG_STATE_HOME, XDG_CONFIG_HOME or --evidence",
                     own.display()
                 ));
             }
         }
-        for tree in &tree {
-            if rule.mode == MountMode::Rw && overlap(&rule.path, tree).map_err(error)? {
+        for (tree, tree_place) in &self.tree {
+            if rule.mode == MountMode::Rw && place.overlaps(tree_place) {
                 return fail(format!(
                     "the writable mount {shown} overlaps {}: a backend could write past the overlay into the real repository; mount something narrower",
                     tree.display()
                 ));
             }
         }
-        if real.starts_with(repo.root_path()) {
+        if real.starts_with(self.root) {
             return fail(format!(
                 "the mount {shown} is inside the work tree, which is there already; leave the option out"
             ));
         }
+        Ok(())
     }
-    Ok(())
 }

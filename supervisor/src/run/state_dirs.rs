@@ -50,32 +50,50 @@ fn id(path: &Path) -> io::Result<Id> {
     fs::metadata(path).map(|m| (m.dev(), m.ino()))
 }
 
-/// Device and inode of a path and of every directory above it; of the nearest that exists, where it does not.
-fn chain(path: &Path) -> io::Result<(bool, Vec<Id>)> {
-    let mut at = path.to_owned();
-    let mut exists = true;
-    let real = loop {
-        match fs::canonicalize(&at) {
-            Ok(real) => break real,
-            Err(e) if e.kind() == io::ErrorKind::NotFound && at.pop() => exists = false,
-            Err(e) => return Err(e),
-        }
-    };
-    Ok((exists, real.ancestors().map(id).collect::<io::Result<_>>()?))
+/// A path as the file system has it: where it really is, and which directories are above it. Looked at once and
+/// compared as often as needed, because a plan compares every mount with every directory that must not be shown.
+#[derive(Debug)]
+pub struct Place {
+    /// False where only a directory above it is there.
+    exists: bool,
+    /// The path without symbolic links; of the nearest directory that is there, where it is not.
+    real: PathBuf,
+    /// Device and inode of `real` and of every directory above it, in this order.
+    chain: Vec<Id>,
 }
 
-/// True where one of the two paths is the other or lies below it, by device and inode, whatever links lead there.
-///
-/// # Errors
-/// One of them cannot be looked at: the caller treats that as an overlap.
-pub fn overlap(shown: &Path, own: &Path) -> io::Result<bool> {
-    let shown_id = id(shown)?;
-    let (own_exists, own_chain) = chain(own)?;
-    if own_chain.contains(&shown_id) {
-        return Ok(true);
+impl Place {
+    /// Looks at a path that may not be there yet.
+    ///
+    /// # Errors
+    /// It cannot be looked at: the caller treats that as an overlap.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let mut at = path.to_owned();
+        let mut exists = true;
+        let real = loop {
+            match fs::canonicalize(&at) {
+                Ok(real) => break real,
+                Err(e) if e.kind() == io::ErrorKind::NotFound && at.pop() => exists = false,
+                Err(e) => return Err(e),
+            }
+        };
+        let chain = real.ancestors().map(id).collect::<io::Result<_>>()?;
+        Ok(Self { exists, real, chain })
     }
-    let (_, shown_chain) = chain(shown)?;
-    Ok(own_exists && own_chain.first().is_some_and(|own| shown_chain.contains(own)))
+
+    /// The path without symbolic links, where it is there.
+    pub fn real(&self) -> Option<&Path> {
+        self.exists.then_some(self.real.as_path())
+    }
+
+    /// True where one of the two is the other or lies below it, by device and inode, whatever links lead there. What
+    /// is not there yet lies below the directory that is, and nothing lies below it.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let below = |low: &Self, high: &Self| {
+            high.exists && high.chain.first().is_some_and(|h| low.chain.contains(h))
+        };
+        below(self, other) || below(other, self)
+    }
 }
 
 #[cfg(test)]
@@ -90,14 +108,26 @@ mod tests {
         fs::create_dir_all(dir.join("home/other")).unwrap();
         std::os::unix::fs::symlink(dir.join("home"), dir.join("link")).unwrap();
         let own = dir.join("home/state/proctor");
-        assert!(overlap(&dir.join("home"), &own).unwrap());
-        assert!(overlap(&dir.join("link/state"), &own).unwrap());
-        assert!(overlap(&own, &own).unwrap());
+        let overlap = |a: &Path, b: &Path| {
+            let (a, b) = (Place::of(a).unwrap(), Place::of(b).unwrap());
+            assert_eq!(a.overlaps(&b), b.overlaps(&a));
+            a.overlaps(&b)
+        };
+        assert!(overlap(&dir.join("home"), &own));
+        assert!(overlap(&dir.join("link/state"), &own));
+        assert!(overlap(&own, &own));
         fs::create_dir(own.join("runs")).unwrap();
-        assert!(overlap(&own.join("runs"), &own).unwrap());
-        assert!(!overlap(&dir.join("home/other"), &own).unwrap());
-        assert!(overlap(&dir.join("home/other"), &dir.join("home/other/not/yet")).unwrap());
-        assert!(!overlap(&dir.join("home/other"), &dir.join("home/not/yet")).unwrap());
-        assert!(overlap(&dir.join("nothing"), &own).is_err());
+        assert!(overlap(&own.join("runs"), &own));
+        assert!(!overlap(&dir.join("home/other"), &own));
+        assert!(overlap(&dir.join("home/other"), &dir.join("home/other/not/yet")));
+        assert!(!overlap(&dir.join("home/other"), &dir.join("home/not/yet")));
+        assert_eq!(Place::of(&dir.join("nothing")).unwrap().real(), None);
+        assert_eq!(
+            Place::of(&dir.join("link/state")).unwrap().real(),
+            Some(&*dir.canonicalize().unwrap().join("home/state"))
+        );
+        // A file is no directory: what is below it cannot be looked at, and that is no "not there yet".
+        fs::write(dir.join("file"), "").unwrap();
+        assert!(Place::of(&dir.join("file/below")).is_err());
     }
 }
