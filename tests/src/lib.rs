@@ -3,11 +3,13 @@
 //!
 //! Nothing here asserts anything about Proctor; the suite does.
 
+mod agents;
 mod repo;
 mod run;
 mod snapshot;
 mod user;
 
+pub use agents::Agents;
 pub use repo::TestRepo;
 pub use run::{Outcome, Proctor};
 pub use snapshot::TreeSnapshot;

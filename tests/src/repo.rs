@@ -26,6 +26,11 @@ impl<'w> TestRepo<'w> {
         repo
     }
 
+    /// The repository `name` that stands in the world already, and belongs to its user.
+    pub fn existing(world: &'w World, name: &str) -> Self {
+        Self { world, path: world.path(name) }
+    }
+
     /// A small project: a file that says `broken`, a check that wants `mended`, an ignore file.
     pub fn small(world: &'w World) -> Self {
         Self::new(

@@ -1,6 +1,7 @@
 //! The integration suite: the real binary on real repositories, as root and as an ordinary user. One module for each
 //! kind of behaviour.
 
+mod agents;
 mod basics;
 mod proofs;
 
