@@ -8,6 +8,7 @@ mod backend;
 mod checks;
 mod conclude;
 mod hidden;
+pub mod guard;
 pub mod identity;
 mod interrupt;
 mod lifecycle;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use proctor_sandbox::spec::Mount;
 
 use super::state_dirs::{Place, StateDirs};
-use super::view;
+use super::{guard, view};
 use crate::changes::classify::ChangeRules;
 use crate::changes::gitview::{GitView, OBJECTS_INSIDE, git_view};
 use crate::changes::globs::GlobList;
@@ -93,7 +93,7 @@ impl Plan {
         let git = git_view(&repo).map_err(error)?;
         let mounts = |rules: &[MountRule]| -> Result<Vec<Mount>, PlanError> {
             let mut all = view::mounts(rules).map_err(error)?;
-            all.extend(view::credential_masks(rules, env.home().as_deref()));
+            all.extend(guard::masks(&all, env.home().as_deref()).map_err(error)?);
             for (number, dir) in git.object_dirs.iter().enumerate() {
                 all.push(Mount::Bind {
                     source: dir.clone(),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use proctor_sandbox::spec::{self, InjectedFile, Mount};
 
@@ -18,35 +18,6 @@ pub const HOME: &str = "/home/agent";
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Host name inside.
 pub const HOSTNAME: &str = "proctor";
-
-/// Files below a home directory that hold credentials: masked wherever a mount would show them.
-const CREDENTIALS: &[&str] = &[
-    ".ssh",
-    ".gnupg",
-    ".aws",
-    ".azure",
-    ".config/gcloud",
-    ".config/gh",
-    ".config/git/credentials",
-    ".docker/config.json",
-    ".git-credentials",
-    ".kube",
-    ".netrc",
-    ".npmrc",
-    ".yarnrc.yml",
-    ".pypirc",
-    ".config/pip/pip.conf",
-    ".cargo/credentials",
-    ".cargo/credentials.toml",
-    ".local/share/keyrings",
-    ".password-store",
-    ".claude/.credentials.json",
-    ".codex/auth.json",
-    ".pi/agent/auth.json",
-];
-/// The same below a tool's own directory (`~/.cargo` mounted alone).
-const CREDENTIALS_OF_TOOLS: &[&str] =
-    &["credentials", "credentials.toml", "auth.json", ".credentials.json", ".npmrc", ".netrc"];
 
 /// A mount that cannot be made as it was asked for: exit 2.
 #[derive(Debug, thiserror::Error)]
@@ -95,58 +66,31 @@ pub fn mounts(rules: &[MountRule]) -> Result<Vec<Mount>, ViewError> {
             }
         };
         let mut path = rule.path.clone();
+        let missing = |error| ViewError::Missing { path: rule.path.clone(), error };
+        // The sandbox opens sources without following links, which a backend could have put there by then.
+        let real = match fs::canonicalize(&rule.path) {
+            Ok(real) => real,
+            Err(_) if rule.optional => continue,
+            Err(error) => return Err(missing(error)),
+        };
         if meta.is_symlink() {
-            let missing = |error| ViewError::Missing { path: rule.path.clone(), error };
             let to = fs::read_link(&rule.path).map_err(missing)?;
-            let real = match fs::canonicalize(&rule.path) {
-                Ok(real) => real,
-                Err(_) if rule.optional => continue,
-                Err(error) => return Err(missing(error)),
-            };
             out.push(Mount::Symlink { link: rule.path.clone(), to });
             if shown.iter().any(|s| real.starts_with(s)) {
                 continue;
             }
-            path = real;
+            path = real.clone();
         }
         out.push(match rule.mode {
             MountMode::Overlay if !path.is_dir() => return Err(ViewError::NotDirectory { path }),
-            MountMode::Overlay => Mount::Overlay { source: path.clone(), target: path.clone() },
-            mode => {
-                Mount::Bind { source: path.clone(), target: path.clone(), writable: mode == MountMode::Rw }
-            }
+            MountMode::Overlay => Mount::Overlay { source: real, target: path.clone() },
+            mode => Mount::Bind { source: real, target: path.clone(), writable: mode == MountMode::Rw },
         });
         if meta.is_symlink() {
             shown.push(path);
         }
     }
     Ok(out)
-}
-
-/// Masks for what is known to hold credentials below these mounts.
-pub fn credential_masks(rules: &[MountRule], home: Option<&Path>) -> Vec<Mount> {
-    let mut masks = Vec::new();
-    let mut mask = |path: PathBuf| {
-        if fs::symlink_metadata(&path).is_ok_and(|m| !m.is_symlink()) {
-            masks.push(Mount::Mask { target: path });
-        }
-    };
-    for rule in rules.iter().filter(|r| r.path.is_dir()) {
-        if let Some(home) = home {
-            for name in CREDENTIALS {
-                let path = home.join(name);
-                if path.starts_with(&rule.path) {
-                    mask(path);
-                }
-            }
-        }
-        let below_home = home.is_some_and(|h| rule.path.starts_with(h) && rule.path != h);
-        for name in CREDENTIALS_OF_TOOLS.iter().filter(|_| below_home) {
-            mask(rule.path.join(name));
-        }
-    }
-    masks.dedup();
-    masks
 }
 
 /// Files that are made up: users, hosts, name service. Nothing of the host's own is in them; with the host's network
@@ -217,6 +161,8 @@ pub fn network(network: Network) -> spec::Network {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn ro(path: &Path, optional: bool) -> MountRule {
@@ -245,18 +191,5 @@ mod tests {
         assert!(matches!(&made[5], Mount::Symlink { to, .. } if to == Path::new("usr/bin")));
         let alone = mounts(&[ro(&root.join("bin"), false)]).unwrap();
         assert!(matches!(&alone[5], Mount::Bind { source, .. } if *source == root.join("usr/bin")));
-    }
-
-    #[test]
-    fn credentials_below_a_mount_are_masked() {
-        let home = tempfile::tempdir().unwrap();
-        let home = home.path();
-        fs::create_dir_all(home.join(".ssh")).unwrap();
-        fs::create_dir_all(home.join(".cargo")).unwrap();
-        fs::write(home.join(".cargo/credentials.toml"), "token").unwrap();
-        let whole = credential_masks(&[ro(home, false)], Some(home));
-        assert_eq!(whole.len(), 2);
-        let cargo = credential_masks(&[ro(&home.join(".cargo"), false)], Some(home));
-        assert_eq!(cargo, vec![Mount::Mask { target: home.join(".cargo/credentials.toml") }]);
     }
 }
