@@ -22,6 +22,16 @@ impl Proctor {
         Self { command }
     }
 
+    /// The binary as the user of `world`, started by `wrapper` (a program and its arguments, for which the binary and
+    /// its arguments are the last ones).
+    pub fn through(wrapper: &[&str], binary: &Path, world: &World) -> Self {
+        let (program, arguments) = wrapper.split_first().expect("a wrapper");
+        let mut command = world.command(program);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.current_dir(world.path(".")).args(arguments).arg(binary);
+        Self { command }
+    }
+
     /// One argument.
     #[must_use]
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
@@ -62,12 +72,7 @@ impl Proctor {
 
     /// Runs it to its end.
     pub fn run(mut self) -> Outcome {
-        let output = self.command.output().expect("running proctor");
-        Outcome {
-            code: output.status.code(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        Outcome::of(self.command.output().expect("running proctor"))
     }
 }
 
@@ -83,6 +88,15 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Of a call that was waited for.
+    pub fn of(output: std::process::Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
     /// The evidence directory: the last line printed.
     pub fn evidence(&self) -> PathBuf {
         let last = self.stdout.lines().last().unwrap_or_default();

@@ -4,17 +4,19 @@
 mod agents;
 mod basics;
 mod proofs;
+mod matrix;
+mod support;
 
 use std::path::Path;
 
 use harness::{Binary, Proctor, World};
 
 /// The binary under test.
-pub fn binary() -> &'static Path {
+pub(crate) fn binary() -> &'static Path {
     Binary::of(env!("CARGO_BIN_EXE_proctor-under-test"))
 }
 
 /// One call of it.
-pub fn proctor(world: &World) -> Proctor {
+pub(crate) fn proctor(world: &World) -> Proctor {
     Proctor::new(binary(), world)
 }
