@@ -15,11 +15,14 @@ pub(super) struct Interrupt {
 }
 
 impl Interrupt {
-    /// Takes the signals over from now on.
+    /// Takes the signals over from now on; and SIGXFSZ (setrlimit(2), RLIMIT_FSIZE), which would kill the supervisor
+    /// where it can still say that evidence could not be written: with a handler, write(2) fails with EFBIG instead.
     ///
     /// # Errors
     /// No handler could be installed.
     pub(super) fn new() -> io::Result<Self> {
+        // The handler stays when this goes.
+        signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
         Ok(Self {
             int: signal(SignalKind::interrupt())?,
             term: signal(SignalKind::terminate())?,
