@@ -458,16 +458,12 @@ fn patch_check(
     options: VerifyOptions<'_>,
     problems: &mut Problems,
 ) {
-    let (Some(commit), Some(tree), Some(result)) =
-        (&report.base_commit, &report.base_tree, &report.result_tree)
-    else {
-        problems.add(
-            ProblemKind::Patch,
-            PATCH,
-            "the report names no base and result that it could be held against",
-        );
+    let (Some(commit), Some(tree)) = (&report.base_commit, &report.base_tree) else {
+        problems.add(ProblemKind::Patch, PATCH, "the report names no base that it could be held against");
         return;
     };
+    // A run that came to no result has an empty patch, which gives the base tree again.
+    let result = report.result_tree.as_ref().unwrap_or(tree);
     if !sound {
         problems.add(
             ProblemKind::Patch,
