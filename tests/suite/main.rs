@@ -3,8 +3,8 @@
 
 mod agents;
 mod basics;
-mod proofs;
 mod matrix;
+mod proofs;
 mod support;
 
 use std::path::Path;

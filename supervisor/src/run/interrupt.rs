@@ -22,7 +22,7 @@ impl Interrupt {
     /// No handler could be installed.
     pub(super) fn new() -> io::Result<Self> {
         // The handler stays when this goes.
-        signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
+        drop(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
         Ok(Self {
             int: signal(SignalKind::interrupt())?,
             term: signal(SignalKind::terminate())?,

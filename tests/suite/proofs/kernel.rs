@@ -80,7 +80,9 @@ fn a_terminal_is_neither_there_nor_typed_into() {
         let proof = Proof::new(&world);
         // Outside the kernel itself may refuse it (dev.tty.legacy_tiocsti=0, EIO).
         proof.prove(&[row("tiocsti", "ok|EIO", "EPERM"), row("terminal", "*", "ENXIO|ENOENT|EACCES")]);
-        let text = proof.shell("ps -o tty= -p $$ 2>/dev/null; cut -d' ' -f6,7 /proc/$$/stat").text("backend.stdout.log");
+        let text = proof
+            .shell("ps -o tty= -p $$ 2>/dev/null; cut -d' ' -f6,7 /proc/$$/stat")
+            .text("backend.stdout.log");
         let numbers: Vec<&str> = text.lines().last().unwrap().split(' ').collect();
         assert_eq!(numbers[1], "0", "{user:?}: a controlling terminal: {text}");
         assert_ne!(numbers[0], "0", "{user:?}: the session of somebody outside: {text}");
@@ -98,7 +100,8 @@ fn a_core_dump_stays_off_whatever_the_hosts_pattern_is() {
             row(format!("rlimit {core} 0"), "ok", "ok"),
             row(format!("rlimit {core} 1048576"), "ok", "EPERM"),
         ]);
-        let outcome = proof.shell("grep '^Max core' /proc/self/limits; sh -c 'kill -SEGV $$'; ls core* 2>/dev/null; true");
+        let outcome = proof
+            .shell("grep '^Max core' /proc/self/limits; sh -c 'kill -SEGV $$'; ls core* 2>/dev/null; true");
         let text = outcome.text("backend.stdout.log");
         let fields: Vec<&str> = text.lines().next().unwrap().split_whitespace().collect();
         assert_eq!(fields[4..6], ["1", "1"], "{user:?}: {text}");

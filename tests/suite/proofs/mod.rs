@@ -140,7 +140,8 @@ impl<'w> Proof<'w> {
 
 /// `want`: alternatives between `|`; `*` fits all; a `~` before a text looks for it anywhere.
 pub(super) fn fits(want: &str, got: &str) -> bool {
-    want.split('|').any(|w| w == "*" || w == got || w.strip_prefix('~').is_some_and(|part| got.contains(part)))
+    want.split('|')
+        .any(|w| w == "*" || w == got || w.strip_prefix('~').is_some_and(|part| got.contains(part)))
 }
 
 fn results(attacks: &[String], text: &str) -> Vec<String> {

@@ -37,7 +37,8 @@ fn listeners_on_the_hosts_loopback_are_not_reached() {
         assert!(udp.recv(&mut buffer).is_err(), "{user:?}: a packet left the sandbox");
 
         let text = proof.shell("cat /proc/net/dev /proc/net/route").text("backend.stdout.log");
-        let interfaces: Vec<&str> = text.lines().filter_map(|l| l.split_once(':')).map(|l| l.0.trim()).collect();
+        let interfaces: Vec<&str> =
+            text.lines().filter_map(|l| l.split_once(':')).map(|l| l.0.trim()).collect();
         assert_eq!(interfaces, ["lo"], "{user:?}: {text}");
     }
 }
@@ -74,14 +75,30 @@ fn sockets_of_other_families_and_protocols_are_refused() {
         for family in [libc::AF_INET, libc::AF_INET6] {
             rows.push(row(format!("socket {family} {} {}", libc::SOCK_RAW, libc::IPPROTO_ICMP), "*", closed));
             rows.push(row(format!("socket {family} {} 0", libc::SOCK_SEQPACKET), "*", closed));
-            rows.push(row(format!("socket {family} {} {}", libc::SOCK_STREAM, libc::IPPROTO_SCTP), "*", closed));
-            rows.push(row(format!("socket {family} {} 0", libc::SOCK_STREAM), "ok|EAFNOSUPPORT", "ok|EAFNOSUPPORT"));
+            rows.push(row(
+                format!("socket {family} {} {}", libc::SOCK_STREAM, libc::IPPROTO_SCTP),
+                "*",
+                closed,
+            ));
+            rows.push(row(
+                format!("socket {family} {} 0", libc::SOCK_STREAM),
+                "ok|EAFNOSUPPORT",
+                "ok|EAFNOSUPPORT",
+            ));
         }
         rows.push(row(format!("socket {} {} 1", libc::AF_INET, libc::SOCK_RAW), raw_out, closed));
-        rows.push(row(format!("socket {} {} {}", libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_KOBJECT_UEVENT), "ok", closed));
+        rows.push(row(
+            format!("socket {} {} {}", libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_KOBJECT_UEVENT),
+            "ok",
+            closed,
+        ));
         rows.push(row(format!("socket {} {} 0", libc::AF_NETLINK, libc::SOCK_RAW), "ok", "ok"));
         rows.push(row(format!("socket {} {} 0", libc::AF_UNIX, libc::SOCK_STREAM), "ok", "ok"));
-        rows.push(row(format!("sys {} {} {} 0 0", libc::SYS_socketpair, libc::AF_TIPC, libc::SOCK_STREAM), "*", closed));
+        rows.push(row(
+            format!("sys {} {} {} 0 0", libc::SYS_socketpair, libc::AF_TIPC, libc::SOCK_STREAM),
+            "*",
+            closed,
+        ));
         proof.prove(&rows);
     }
 }
@@ -128,9 +145,11 @@ fn a_socket_in_the_work_tree_or_below_a_mount_does_not_answer() {
         for option in ["--ro", "--rw", "--overlay"] {
             let proof = Proof { world: &world, repo: harness::TestRepo::small(&world), options: Vec::new() };
             let proof = proof.with([option.to_owned(), dir.clone()]);
-            let out = proof.outside(&[format!("unix {}", shown.display()), format!("unix {}", tree.display())]);
+            let out =
+                proof.outside(&[format!("unix {}", shown.display()), format!("unix {}", tree.display())]);
             assert_eq!(out, ["ok", "ok"], "{user:?} {option}");
-            let inside = proof.inside(&[format!("unix {}", shown.display()), format!("unix {}", tree.display())]);
+            let inside =
+                proof.inside(&[format!("unix {}", shown.display()), format!("unix {}", tree.display())]);
             assert_eq!(inside, ["EACCES", "ECONNREFUSED"], "{user:?} {option}");
         }
     }

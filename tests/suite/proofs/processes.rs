@@ -24,7 +24,8 @@ fn init_and_outside_cannot_be_signalled_or_traced() {
         let inside: Vec<(String, &'static str)> = rows.iter().map(|r| (r.0.clone(), r.2)).collect();
         proof.refused(&inside);
         assert!(sleeper.try_wait().unwrap().is_none(), "{user:?}: killed from inside");
-        let outside = proof.outside(&[format!("ptrace {pid}"), format!("vmread {pid}"), format!("kill {pid} 9")]);
+        let outside =
+            proof.outside(&[format!("ptrace {pid}"), format!("vmread {pid}"), format!("kill {pid} 9")]);
         assert_eq!(outside, ["ok", "EFAULT", "ok"], "{user:?}");
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&sleeper.wait().unwrap()), Some(9));
 
@@ -66,7 +67,9 @@ fn nothing_outlives_the_run() {
         let proof = Proof::new(&world);
         let token = format!("31{}", std::process::id());
         // Daemons every way a shell can make them, one of them holding standard output.
-        let script = format!("(setsid sleep {token} &) ; (setsid sh -c 'trap \"\" TERM HUP INT; sleep {token}' >/dev/null 2>&1 &) ; nohup sleep {token} & disown 2>/dev/null; exit 0");
+        let script = format!(
+            "(setsid sleep {token} &) ; (setsid sh -c 'trap \"\" TERM HUP INT; sleep {token}' >/dev/null 2>&1 &) ; nohup sleep {token} & disown 2>/dev/null; exit 0"
+        );
         let started = Instant::now();
         let outcome = proof.command(["sh", "-c", &script]).run();
         assert_eq!(outcome.code, Some(0), "{user:?}: {outcome:#?}");
@@ -106,7 +109,11 @@ fn a_killed_launcher_or_init_ends_the_run_with_a_report() {
         let init = parent(main);
         let launcher = parent(init);
         assert_eq!(parent(launcher), child.id(), "{user:?}: the family is another than thought");
-        rustix::process::kill_process(rustix::process::Pid::from_raw(launcher as i32).unwrap(), rustix::process::Signal::KILL).unwrap();
+        rustix::process::kill_process(
+            rustix::process::Pid::from_raw(launcher as i32).unwrap(),
+            rustix::process::Signal::KILL,
+        )
+        .unwrap();
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{user:?}: {output:?}");
         assert_eq!(with_argument(&token), Vec::<u32>::new());
@@ -124,7 +131,9 @@ fn the_backend_is_an_unprivileged_user_on_the_host() {
         let main = with_argument(&token).into_iter().find(|p| comm(*p) == "sleep").unwrap();
         for pid in [main, parent(main)] {
             let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-            let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_default().trim().to_owned();
+            let field = |name: &str| {
+                status.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_default().trim().to_owned()
+            };
             let uids: Vec<u32> = field("Uid:").split_whitespace().map(|u| u.parse().unwrap()).collect();
             let gids: Vec<u32> = field("Gid:").split_whitespace().map(|u| u.parse().unwrap()).collect();
             if user == User::Root {
@@ -173,8 +182,12 @@ fn setuid_programs_and_file_capabilities_give_nothing() {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "euid 1000", "{user:?}: {text}");
         assert_eq!(lines.iter().filter(|l| **l == "refused").count(), 2, "{user:?}: {text}");
-        let tail: Vec<&str> = lines[lines.len() - 3..].iter().map(|l| l.split('\t').nth(1).unwrap_or_default()).collect();
-        assert!(fits("EPERM|EINVAL", tail[0]) && fits("EINVAL|EPERM", tail[1]) && fits("EINVAL|EPERM", tail[2]), "{user:?}: {text}");
+        let tail: Vec<&str> =
+            lines[lines.len() - 3..].iter().map(|l| l.split('\t').nth(1).unwrap_or_default()).collect();
+        assert!(
+            fits("EPERM|EINVAL", tail[0]) && fits("EINVAL|EPERM", tail[1]) && fits("EINVAL|EPERM", tail[2]),
+            "{user:?}: {text}"
+        );
         // What it left is no ordinary change.
         assert!(!text.contains("uid=0"), "{user:?}: {text}");
     }

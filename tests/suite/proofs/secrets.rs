@@ -35,7 +35,9 @@ fn homes_other_trees_and_the_operators_files_are_not_there() {
             rows.push(row(format!("list {}", proof.path(dir)), "*", want));
         }
         // The host's own: what every user can list, and what holds sockets, keys and machine ids.
-        for path in ["/run", "/root", "/var/lib", "/var/run", "/sys", "/boot", "/mnt", "/opt", "/srv", "/etc/ssh"] {
+        for path in
+            ["/run", "/root", "/var/lib", "/var/run", "/sys", "/boot", "/mnt", "/opt", "/srv", "/etc/ssh"]
+        {
             let inside = if path == "/run" { "proctor" } else { NOT_THERE };
             rows.push(row(format!("list {path}"), "*", inside));
         }
@@ -66,8 +68,10 @@ fn the_environment_is_built_from_nothing_and_no_process_shows_another() {
         let (env, found) = text.split_once("--\n").unwrap();
         assert_eq!(found.trim(), "0", "{user:?}: a secret of the caller's environment is readable");
         let names: Vec<&str> = env.lines().filter_map(|l| l.split('=').next()).collect();
-        let expected =
-            ["HOME", "LANG", "LOGNAME", "NO_COLOR", "PATH", "PROCTOR", "PWD", "SHELL", "TERM", "TMPDIR", "USER"];
+        let expected = [
+            "HOME", "LANG", "LOGNAME", "NO_COLOR", "PATH", "PROCTOR", "PWD", "SHELL", "TERM", "TMPDIR",
+            "USER",
+        ];
         assert_eq!(names, expected, "{user:?}");
     }
 }
@@ -121,7 +125,17 @@ fn kernel_files_are_masked_or_read_only() {
         let mut rows = Vec::new();
         // Kernels differ in what they have: what is not there is as good as masked. What is there is an empty
         // file of mode 000, or an empty directory of mode 000.
-        for file in ["kcore", "keys", "key-users", "kmsg", "kallsyms", "modules", "timer_list", "sched_debug", "latency_stats"] {
+        for file in [
+            "kcore",
+            "keys",
+            "key-users",
+            "kmsg",
+            "kallsyms",
+            "modules",
+            "timer_list",
+            "sched_debug",
+            "latency_stats",
+        ] {
             rows.push((format!("read /proc/{file}"), "EACCES|ENOENT"));
             rows.push((format!("chmod /proc/{file} 644"), "EROFS|ENOENT"));
         }
@@ -149,12 +163,21 @@ fn kernel_files_are_masked_or_read_only() {
             rows.push((format!("write /proc/{file}"), "EROFS|EACCES|ENOENT"));
         }
         // No sysfs, so no uevent_helper and no power states; no cgroup file system, so no release_agent.
-        for path in ["/sys/kernel/uevent_helper", "/sys/power/state", "/sys/fs/cgroup/release_agent", "/proc/self/root/sys/kernel/uevent_helper"] {
+        for path in [
+            "/sys/kernel/uevent_helper",
+            "/sys/power/state",
+            "/sys/fs/cgroup/release_agent",
+            "/proc/self/root/sys/kernel/uevent_helper",
+        ] {
             rows.push((format!("write {path}"), "ENOENT"));
         }
         proof.refused(&rows);
         if user == harness::User::Root {
-            let open = proof.outside(&["write /proc/sys/kernel/core_pattern".into(), "write /proc/sysrq-trigger".into(), "read /proc/kcore".into()]);
+            let open = proof.outside(&[
+                "write /proc/sys/kernel/core_pattern".into(),
+                "write /proc/sysrq-trigger".into(),
+                "read /proc/kcore".into(),
+            ]);
             assert_eq!(open[0], "ok", "root can write it without the sandbox");
             assert!(open[1..].iter().all(|o| o == "ok" || o == "ENOENT"), "{open:?}");
         }
@@ -185,10 +208,14 @@ fn a_file_of_mode_600_of_another_user_stays_closed_below_a_mount() {
         let shown = world.write("shown/public", "x");
         let closed = world.write("shown/closed", "secret");
         std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o600)).unwrap();
-        let proof = Proof::new(&world).with(["--ro".to_owned(), shown.parent().unwrap().display().to_string()]);
+        let proof =
+            Proof::new(&world).with(["--ro".to_owned(), shown.parent().unwrap().display().to_string()]);
         // As root the backend is another host user: what root alone may read, it may not. An ordinary user shows
         // its own.
         let inside = if user == harness::User::Root { "EACCES" } else { "ok" };
-        proof.prove(&[row(format!("read {}", closed.display()), "ok", inside), row(format!("read {}", shown.display()), "ok", "ok")]);
+        proof.prove(&[
+            row(format!("read {}", closed.display()), "ok", inside),
+            row(format!("read {}", shown.display()), "ok", "ok"),
+        ]);
     }
 }

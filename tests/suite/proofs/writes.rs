@@ -31,7 +31,13 @@ fn paths_and_links_out_of_the_tree_lead_nowhere() {
         for path in [file.as_str(), "../victim/file", "absolute", "relative", "dir/file"] {
             rows.push(row(format!("write {path}"), "ok", "ENOENT"));
         }
-        for through in ["/proc/self/root", "/proc/self/cwd/../../..", "/proc/self/task/1/root", "/proc/1/root", "/proc/1/cwd"] {
+        for through in [
+            "/proc/self/root",
+            "/proc/self/cwd/../../..",
+            "/proc/self/task/1/root",
+            "/proc/1/root",
+            "/proc/1/cwd",
+        ] {
             rows.push(row(format!("write {through}{file}"), "*", "ENOENT|EACCES"));
         }
         proof.prove(&rows);
@@ -102,7 +108,8 @@ fn what_is_shown_read_only_cannot_be_changed_by_any_call() {
         world.user.own(&world.path("victim"));
         let after = TreeSnapshot::of(&world.path("victim"));
         // The attacks outside changed times and an attribute; names and content are what the inside ones were after.
-        let names = |d: &[String]| d.iter().filter(|l| !l.contains("/file:") && !l.contains("/victim:")).count();
+        let names =
+            |d: &[String]| d.iter().filter(|l| !l.contains("/file:") && !l.contains("/victim:")).count();
         assert_eq!(names(&before.differences(&after)), 0, "{:?}", before.differences(&after));
         let closed_again = TreeSnapshot::of(&world.path("victim"));
         proof.inside(&rows.iter().map(|r| r.0.clone()).collect::<Vec<_>>());
@@ -124,7 +131,17 @@ fn injected_files_and_the_private_root_are_read_only() {
             rows.push((format!("chmod {file} 666"), closed));
             rows.push((format!("rename {file} {file}.old"), closed));
         }
-        for dir in ["/", "/etc", "/run", "/run/proctor", "/run/proctor/objects", "/dev", "/home", "/proc", "/usr/bin"] {
+        for dir in [
+            "/",
+            "/etc",
+            "/run",
+            "/run/proctor",
+            "/run/proctor/objects",
+            "/dev",
+            "/home",
+            "/proc",
+            "/usr/bin",
+        ] {
             rows.push((format!("create {dir}/new"), "EROFS|EACCES|ENOENT"));
         }
         rows.push(("rename /etc /etc2".into(), closed));
@@ -212,13 +229,20 @@ fn the_supervisors_program_cannot_be_overwritten_or_run_from_inside() {
         // CVE-2019-5736: the supervisor is made to execute itself inside, and is then written to by /proc/PID/exe.
         proof.repo.write("trick", "#!/proc/self/exe\n");
         proof.repo.git(&["add", "trick"]);
-        std::fs::set_permissions(proof.repo.path().join("trick"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::set_permissions(
+            proof.repo.path().join("trick"),
+            std::os::unix::fs::PermissionsExt::from_mode(0o755),
+        )
+        .unwrap();
         proof.repo.commit("trick");
         let digest = std::fs::read(crate::binary()).unwrap();
         let outcome = proof.command(["./trick"]).run();
         assert_eq!(outcome.code, Some(1), "{user:?}: {outcome:#?}");
         assert_eq!(outcome.blockers(), ["backend_failed"], "{user:?}: {outcome:#?}");
-        assert!(outcome.text("backend.stdout.log").is_empty(), "{user:?}: it ran the supervisor: {outcome:#?}");
+        assert!(
+            outcome.text("backend.stdout.log").is_empty(),
+            "{user:?}: it ran the supervisor: {outcome:#?}"
+        );
         proof.refused(&[
             ("overwrite /proc/1/exe".into(), "EACCES|EPERM"),
             ("overwrite /proc/self/exe".into(), "ETXTBSY|EROFS|EACCES"),

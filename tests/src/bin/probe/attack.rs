@@ -52,7 +52,9 @@ fn dispatch(words: &[&str]) -> Done {
             let n = file.read(&mut byte).map_err(io)?;
             Ok(if n == 0 { "empty".into() } else { String::new() })
         }
-        ["cat", path] => fs::read(path).map(|b| String::from_utf8_lossy(&b).trim_end_matches(['\n', '\0']).to_owned()).map_err(io),
+        ["cat", path] => fs::read(path)
+            .map(|b| String::from_utf8_lossy(&b).trim_end_matches(['\n', '\0']).to_owned())
+            .map_err(io),
         ["list", path] => {
             let mut names: Vec<String> = fs::read_dir(path)
                 .map_err(io)?
@@ -82,23 +84,33 @@ fn dispatch(words: &[&str]) -> Done {
         }
         ["touch", path] => {
             let path = c(path);
-            raw::syscall(libc::SYS_utimensat, [libc::AT_FDCWD as usize, path.as_ptr() as usize, 0, 0, 0, 0]).map(|_| String::new())
+            raw::syscall(libc::SYS_utimensat, [libc::AT_FDCWD as usize, path.as_ptr() as usize, 0, 0, 0, 0])
+                .map(|_| String::new())
         }
         ["setxattr", path, name, value] => {
             let (path, name) = (c(path), c(name));
-            let args = [path.as_ptr() as usize, name.as_ptr() as usize, value.as_ptr() as usize, value.len(), 0, 0];
+            let args =
+                [path.as_ptr() as usize, name.as_ptr() as usize, value.as_ptr() as usize, value.len(), 0, 0];
             raw::syscall(libc::SYS_setxattr, args).map(|_| String::new())
         }
         ["mknod", path, major, minor] => {
             let path = c(path);
             let dev = libc::makedev(number(major) as u32, number(minor) as u32) as usize;
-            let args = [libc::AT_FDCWD as usize, path.as_ptr() as usize, (libc::S_IFCHR | 0o600) as usize, dev, 0, 0];
+            let args = [
+                libc::AT_FDCWD as usize,
+                path.as_ptr() as usize,
+                (libc::S_IFCHR | 0o600) as usize,
+                dev,
+                0,
+                0,
+            ];
             raw::syscall(libc::SYS_mknodat, args).map(|_| String::new())
         }
         ["rename-whiteout", from, to] => {
             let (from, to) = (c(from), c(to));
             let at = libc::AT_FDCWD as usize;
-            let args = [at, from.as_ptr() as usize, at, to.as_ptr() as usize, libc::RENAME_WHITEOUT as usize, 0];
+            let args =
+                [at, from.as_ptr() as usize, at, to.as_ptr() as usize, libc::RENAME_WHITEOUT as usize, 0];
             raw::syscall(libc::SYS_renameat2, args).map(|_| String::new())
         }
         ["unix", path] => done(UnixStream::connect(path)),
@@ -115,7 +127,8 @@ fn dispatch(words: &[&str]) -> Done {
             done(socket.send_to(b"out", address))
         }
         ["socket", family, kind, protocol] => {
-            raw::syscall(libc::SYS_socket, [number(family), number(kind), number(protocol), 0, 0, 0]).map(|_| String::new())
+            raw::syscall(libc::SYS_socket, [number(family), number(kind), number(protocol), 0, 0, 0])
+                .map(|_| String::new())
         }
         ["sys", nr, args @ ..] => {
             let mut all = [0usize; 6];
@@ -132,7 +145,8 @@ fn dispatch(words: &[&str]) -> Done {
         }
         ["path-call", nr, path, args @ ..] => path_call(number(nr) as i64, path, args),
         ["ptrace", pid] => {
-            raw::syscall(libc::SYS_ptrace, [libc::PTRACE_SEIZE as usize, number(pid), 0, 0, 0, 0]).map(|_| String::new())
+            raw::syscall(libc::SYS_ptrace, [libc::PTRACE_SEIZE as usize, number(pid), 0, 0, 0, 0])
+                .map(|_| String::new())
         }
         ["vmread", pid] => {
             let mut byte = [0u8; 8];
@@ -187,7 +201,8 @@ fn dispatch(words: &[&str]) -> Done {
             Ok(format!("{} and no end", held.len()))
         }
         ["fill", path, bytes] => {
-            let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(io)?;
+            let mut file =
+                OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(io)?;
             let block = vec![7u8; 1 << 20];
             let mut left = number(bytes);
             while left > 0 {
@@ -255,7 +270,10 @@ fn tiocsti() -> Done {
 fn race(dir: &str, victim: &str) -> Done {
     let (real, link) = (format!("{dir}/race"), format!("{dir}/race-link"));
     let parent = std::path::Path::new(victim).parent().map(|p| p.display().to_string()).unwrap_or_default();
-    let name = std::path::Path::new(victim).file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = std::path::Path::new(victim)
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default();
     fs::create_dir(&real).map_err(io)?;
     symlink(&parent, &link).map_err(io)?;
     let (a, b) = (c(&real), c(&link));

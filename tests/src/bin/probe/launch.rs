@@ -61,10 +61,14 @@ pub(crate) fn case(args: &[String]) -> String {
         ("dead-launcher", _) => {
             // The launcher is this process's only child.
             let me = std::process::id();
-            let children = std::fs::read_to_string(format!("/proc/{me}/task/{me}/children")).unwrap_or_default();
+            let children =
+                std::fs::read_to_string(format!("/proc/{me}/task/{me}/children")).unwrap_or_default();
             let pid = children.trim().parse::<i32>().unwrap_or(-1);
             if pid > 1 {
-                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+                let _ = nix::sys::signal::kill(
+                    nix::unistd::Pid::from_raw(pid),
+                    nix::sys::signal::Signal::SIGKILL,
+                );
             }
         }
         _ => return "no such case".into(),
@@ -78,7 +82,8 @@ fn launch(launcher: &Launcher, spec: &SandboxSpec) -> Result<(), LaunchError> {
     let (Ok(stdin), Ok(stdout), Ok(stderr)) = (null(), null(), null()) else {
         return Err(LaunchError::Launcher("no /dev/null".into()));
     };
-    let running = launcher.launch(spec, Descriptors { stdio: vec![stdin, stdout, stderr], ..Descriptors::default() })?;
+    let running = launcher
+        .launch(spec, Descriptors { stdio: vec![stdin, stdout, stderr], ..Descriptors::default() })?;
     running.wait().map(drop)
 }
 

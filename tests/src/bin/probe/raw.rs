@@ -16,7 +16,9 @@ pub(crate) fn syscall(nr: i64, args: [usize; 6]) -> Result<i64, Errno> {
 pub(crate) fn i386_getpid() -> i64 {
     let ret: i64;
     // SAFETY: number 20 of the i386 table is getpid, which takes nothing and writes nothing. rbx is untouched.
-    unsafe { std::arch::asm!("int 0x80", inlateout("rax") 20_i64 => ret, out("r8") _, out("r9") _, out("r10") _, out("r11") _) };
+    unsafe {
+        std::arch::asm!("int 0x80", inlateout("rax") 20_i64 => ret, out("r8") _, out("r9") _, out("r10") _, out("r11") _)
+    };
     ret
 }
 
