@@ -3,8 +3,10 @@
 
 mod agents;
 mod basics;
+mod blockers;
 mod matrix;
 mod proofs;
+mod space;
 mod support;
 
 use std::path::Path;

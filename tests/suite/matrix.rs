@@ -5,7 +5,7 @@ use harness::{Outcome, Proctor, TestRepo, World, users};
 use serde::Deserialize;
 
 use crate::binary;
-use crate::support::{fails, fixtures, meanwhile, snapshot, untouched};
+use crate::support::{fails, fixtures, meanwhile, outside, snapshot, untouched};
 
 /// A row.
 #[derive(Debug, Deserialize)]
@@ -33,11 +33,6 @@ fn row(name: &str) -> Row {
     toml::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-fn in_tree(repo: &TestRepo<'_>, script: &str) {
-    let status = repo.world().command("sh").current_dir(repo.path()).args(["-c", script]).status();
-    assert!(status.is_ok_and(|s| s.success()), "{script}");
-}
-
 fn call(row: &Row, repo: &TestRepo<'_>) -> Outcome {
     let world = repo.world();
     let text =
@@ -55,7 +50,7 @@ fn call(row: &Row, repo: &TestRepo<'_>) -> Outcome {
         .arg("--")
         .arg(scenario);
     let Some(during) = &row.during else { return proctor.run() };
-    meanwhile(proctor, || in_tree(repo, during))
+    meanwhile(proctor, || outside(repo, during))
 }
 
 fn holds(name: &str) {
@@ -64,7 +59,7 @@ fn holds(name: &str) {
         let world = World::new(user);
         let repo = TestRepo::small(&world);
         if let Some(before) = &row.before {
-            in_tree(&repo, before);
+            outside(&repo, before);
         }
         let before = snapshot(&repo);
         let outcome = call(&row, &repo);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use harness::{Outcome, Proctor, TestRepo, TreeSnapshot, World};
+use harness::{Outcome, Proctor, TestRepo, TreeSnapshot, World, users};
 use serde_json::Value;
 
 use crate::proctor;
@@ -11,6 +11,27 @@ use crate::proctor;
 /// Where the repository keeps its fixtures.
 pub(crate) fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures")
+}
+
+/// Once for each user, with a small repository in a world of its own.
+pub(crate) fn each(test: impl Fn(&TestRepo<'_>)) {
+    for user in users() {
+        let world = World::new(user);
+        test(&TestRepo::small(&world));
+    }
+}
+
+/// A shell command outside of any sandbox, in the real tree, as its user.
+pub(crate) fn outside(repo: &TestRepo<'_>, script: &str) {
+    let mut command = repo.world().command("sh");
+    command.current_dir(repo.path()).args(["-c", script]).env("GIT_CONFIG_GLOBAL", "/dev/null");
+    for who in ["AUTHOR", "COMMITTER"] {
+        command
+            .env(format!("GIT_{who}_NAME"), "Test")
+            .env(format!("GIT_{who}_EMAIL"), "test@example.invalid");
+    }
+    let output = command.output().expect("sh");
+    assert!(output.status.success(), "{script}: {output:?}");
 }
 
 /// `proctor run` on a repository, with the given options.
@@ -46,26 +67,45 @@ pub(crate) fn meanwhile(proctor: Proctor, act: impl FnOnce()) -> Outcome {
 }
 
 /// As [`meanwhile`]; the act gets the process id of Proctor.
-pub(crate) fn meanwhile_with(mut proctor: Proctor, act: impl FnOnce(u32)) -> Outcome {
+pub(crate) fn meanwhile_with(proctor: Proctor, act: impl FnOnce(u32)) -> Outcome {
+    meanwhile_saying(proctor, "backend.stdout.log", "", act)
+}
+
+/// As [`meanwhile_with`], once the run's log `name` is not empty and ends with `words`.
+pub(crate) fn meanwhile_saying(
+    mut proctor: Proctor,
+    name: &str,
+    words: &str,
+    act: impl FnOnce(u32),
+) -> Outcome {
     let state =
         proctor.command().get_envs().find(|(key, _)| *key == "XDG_STATE_HOME").and_then(|(_, value)| value);
     let runs = PathBuf::from(state.expect("a state directory")).join("proctor/runs");
-    let known = said_something(&runs);
-    let child = proctor.spawn();
+    let known = saying(&runs, name, words);
+    let mut child = proctor.spawn();
     let deadline = Instant::now() + Duration::from_secs(20);
-    while said_something(&runs) == known {
-        assert!(Instant::now() < deadline, "the backend said nothing");
+    while saying(&runs, name, words) == known {
+        let ended = child.try_wait().expect("waiting for proctor").is_some();
+        assert!(!ended && Instant::now() < deadline, "{name} never said {words:?}: {:#?}", {
+            let _ = child.kill();
+            Outcome::of(child.wait_with_output().expect("waiting for proctor"))
+        });
         std::thread::sleep(Duration::from_millis(5));
     }
     act(child.id());
     Outcome::of(child.wait_with_output().expect("waiting for proctor"))
 }
 
-fn said_something(runs: &Path) -> usize {
+fn saying(runs: &Path, name: &str, words: &str) -> usize {
     let Ok(entries) = std::fs::read_dir(runs) else { return 0 };
-    let log =
-        |e: std::io::Result<std::fs::DirEntry>| e.ok()?.path().join("backend.stdout.log").metadata().ok();
-    entries.filter_map(log).filter(|meta| meta.len() > 0).count()
+    let log = |e: std::io::Result<std::fs::DirEntry>| std::fs::read(e.ok()?.path().join(name)).ok();
+    entries.filter_map(log).filter(|text| !text.is_empty() && text.ends_with(words.as_bytes())).count()
+}
+
+/// Sends a signal to a process.
+pub(crate) fn signal(pid: u32, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(pid.try_into().expect("a pid")).expect("a pid");
+    rustix::process::kill_process(pid, signal).expect("kill");
 }
 
 /// `proctor verify` of a run's evidence, its patch against the repository included.

@@ -21,8 +21,8 @@ impl Interrupt {
     /// # Errors
     /// No handler could be installed.
     pub(super) fn new() -> io::Result<Self> {
-        // The handler stays when this goes.
-        drop(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
+        // The handler stays when the stream of its signals goes.
+        let _ = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
         Ok(Self {
             int: signal(SignalKind::interrupt())?,
             term: signal(SignalKind::terminate())?,
