@@ -1,7 +1,8 @@
 //! One run, from its options to its report: the one path by which any engine starts.
 //!
-//! `plan` checks everything before anything starts; `lifecycle` is the order of steps; `backend` and `checks` start
-//! sandboxes and wait for them; `settle` makes the report. The verdict itself is made in [`crate::verdict`].
+//! `plan` checks everything before anything starts; `lifecycle` is the order of steps, whose parts are `outcome` (the
+//! backend), `result` (changes, test, review, approval) and `conclude` (verdict and report); `backend` and `checks` start
+//! sandboxes and wait for them; `settle` fills the report's fields. The verdict itself is made in [`crate::verdict`].
 
 pub mod approve;
 mod backend;
@@ -14,8 +15,10 @@ mod interrupt;
 mod lifecycle;
 pub mod log;
 mod memory;
+mod outcome;
 pub mod plan;
 pub mod progress;
+mod result;
 pub mod sandbox;
 mod settle;
 pub mod state_dirs;

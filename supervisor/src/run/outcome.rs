@@ -1,0 +1,192 @@
+//! The backend's run as facts: how it ended, why it was stopped, which limits it hit, what was asked.
+
+use std::path::PathBuf;
+
+use proctor_sandbox::running::Running;
+
+use super::backend::{self, BackendError, Needs};
+use super::interrupt::Interrupt;
+use super::lifecycle::{Run, approval_fact, supervisor};
+use super::sandbox::{self, StartError};
+use super::supervise::{Finish, Stop};
+use crate::event::{EventType, format_micros, now_micros};
+use crate::evidence::payload;
+use crate::verdict::{self, ContradictionFact, Ending, LimitFact, Phase, SandboxFact, TimeoutFact, TreeEnd};
+
+impl Run<'_> {
+    pub(super) async fn run_backend(&mut self, hidden: Vec<PathBuf>, interrupt: &mut Interrupt) {
+        let needs = Needs {
+            launcher: self.launcher,
+            plan: &self.plan,
+            run_id: &self.freshness.run_id,
+            memory: self.host.memory,
+            hidden,
+            evidence: &self.evidence,
+            log: &self.log,
+            approver: &self.approver,
+            ui: &self.ui,
+        };
+        let ran = match backend::run(needs, interrupt).await {
+            Ok(ran) => ran,
+            Err(BackendError::Start(StartError::Program(error))) => {
+                self.facts.sandbox = SandboxFact::Ready;
+                self.facts.backend = Ending::StartFailed { why: error.to_string() };
+                self.facts.backend_tree = TreeEnd::Dead;
+                self.log.emit(
+                    supervisor(EventType::SandboxReady).with("level", "full").with("program", "not executed"),
+                );
+                return;
+            }
+            Err(error) => {
+                self.facts.sandbox = SandboxFact::Unavailable { why: error.to_string(), missing: Vec::new() };
+                return;
+            }
+        };
+        self.facts.sandbox = SandboxFact::Ready;
+        match &ran.finish {
+            Ok(finish) => {
+                self.facts.backend = self.ending(finish, Phase::Backend);
+                self.facts.backend_tree = TreeEnd::Dead;
+            }
+            Err(why) => {
+                self.facts.backend = Ending::Signalled(9);
+                self.facts.backend_tree = TreeEnd::NotProved { why: why.clone() };
+            }
+        }
+        self.resource_limits(&ran.started.running);
+        let ended = ran.finish.as_ref().ok().map(|f| f.ended);
+        self.log.emit(
+            payload::backend_exited(ended.and_then(|e| e.code), ended.and_then(|e| e.signal))
+                .with("duration_ms", ran.finish.as_ref().map_or(0, |f| f.took.as_millis() as u64)),
+        );
+        for (name, end) in &ran.captured {
+            if end.beyond_cap > 0 {
+                self.output_limit(
+                    name,
+                    "--max-log",
+                    self.plan.resolved.options.limits.max_log,
+                    end.size + end.beyond_cap,
+                );
+            }
+        }
+        self.facts.provider = ran.heard.provider.clone();
+        self.facts.engine_end = ran.heard.end.clone();
+        if let (Some(end), Ending::Exited(code)) = (&ran.heard.end, &self.facts.backend)
+            && end.ok
+            && *code != 0
+        {
+            self.facts.contradictions.push(ContradictionFact {
+                claim: "the engine's last event says that it succeeded".into(),
+                observed: format!("its process exited with code {code}"),
+            });
+        }
+        let at = format_micros(now_micros());
+        self.settled.extend(ran.settled.iter().map(|s| (s.clone(), at.clone())));
+        self.facts.approvals.extend(ran.settled.iter().map(|s| approval_fact(s, false)));
+        self.approval_timeouts();
+        self.backend = Some(ran);
+    }
+
+    /// What a finish means, and the events and facts that come with a stop.
+    pub(super) fn ending(&mut self, finish: &Finish, phase: Phase) -> Ending {
+        let timeouts = self.plan.resolved.options.timeouts;
+        let (wall, idle) = match phase {
+            Phase::Test => (timeouts.test, timeouts.idle),
+            Phase::Review => (timeouts.review, timeouts.idle),
+            _ => (timeouts.wall, timeouts.idle),
+        };
+        match &finish.stop {
+            None => match (finish.ended.code, finish.ended.signal) {
+                (Some(code), _) => Ending::Exited(code),
+                (None, Some(signal)) => Ending::Signalled(signal),
+                (None, None) => Ending::Signalled(9),
+            },
+            Some(stop) => {
+                match stop {
+                    Stop::Wall | Stop::Idle => {
+                        let is_idle = *stop == Stop::Idle;
+                        let limit_ms = if is_idle { idle } else { wall }.as_millis() as u64;
+                        self.facts.timeouts.push(TimeoutFact { phase, idle: is_idle, limit_ms });
+                        self.log.emit(
+                            supervisor(EventType::TimeoutExpired)
+                                .with("phase", phase.as_str())
+                                .with("kind", if is_idle { "idle" } else { "wall" })
+                                .with("limit_ms", limit_ms),
+                        );
+                    }
+                    Stop::Memory(limit) => self.resource_limit("memory", "--memory", *limit, "watched"),
+                    Stop::Interrupted(signal) => self.facts.interrupted = Some(*signal),
+                    // Counted by the capture, which knows how much there was.
+                    Stop::OverCap(_) => {}
+                }
+                Ending::Stopped
+            }
+        }
+    }
+
+    pub(super) fn output_limit(&mut self, what: &str, option: &str, limit: u64, seen: u64) {
+        self.facts.output_limits.push(LimitFact {
+            what: what.to_owned(),
+            option: Some(option.to_owned()),
+            limit,
+            seen: Some(seen),
+        });
+        self.log.emit(
+            supervisor(EventType::LimitExceeded).with("what", what).with("limit", limit).with("seen", seen),
+        );
+    }
+
+    pub(super) fn resource_limit(&mut self, what: &str, option: &str, limit: u64, mechanism: &str) {
+        self.facts.resource_limits.push(LimitFact {
+            what: what.to_owned(),
+            option: Some(option.to_owned()),
+            limit,
+            seen: None,
+        });
+        self.log.emit(
+            supervisor(EventType::LimitExceeded)
+                .with("what", what)
+                .with("limit", limit)
+                .with("mechanism", mechanism),
+        );
+    }
+
+    /// What the kernel counted as hit.
+    pub(super) fn resource_limits(&mut self, running: &Running) {
+        let limits = self.plan.resolved.options.limits.clone();
+        if let Some(usage) = running.cgroup_usage() {
+            let version = running.cgroup_version().unwrap_or("cgroup");
+            if usage.oom_kills > 0 {
+                self.resource_limit("memory", "--memory", limits.memory.value, version);
+            }
+            if usage.task_refusals > 0 {
+                self.resource_limit("pids", "--pids-limit", limits.pids.value, version);
+            }
+        }
+        match running.disk_usage() {
+            // Full to the last pages: a write was refused, or the next one would have been.
+            Ok(usage) if usage.free < 16 << 10 || usage.free_inodes == 0 => {
+                let disk = sandbox::disk_bytes(&limits, self.host.memory);
+                self.resource_limit("disk", "--disk", disk, "tmpfs");
+            }
+            Ok(_) => {}
+            Err(error) => self.log.defect(error.to_string()),
+        }
+    }
+
+    pub(super) fn approval_timeouts(&mut self) {
+        let limit_ms = self.plan.resolved.options.timeouts.approval.as_millis() as u64;
+        let expired =
+            self.facts.approvals.iter().filter(|a| a.outcome == verdict::ApprovalOutcome::Expired).count();
+        let known = self.facts.timeouts.iter().filter(|t| t.phase == Phase::Approval).count();
+        for _ in known..expired {
+            self.facts.timeouts.push(TimeoutFact { phase: Phase::Approval, idle: false, limit_ms });
+            self.log.emit(
+                supervisor(EventType::TimeoutExpired)
+                    .with("phase", "approval")
+                    .with("kind", "wall")
+                    .with("limit_ms", limit_ms),
+            );
+        }
+    }
+}

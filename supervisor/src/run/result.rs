@@ -1,0 +1,268 @@
+//! The result of a run: what the layer changed, and what test, reviewer and operator say of it.
+
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::approve::Request;
+use super::backend::{Needs, Settled, answer_event};
+use super::checks::{self, Check, CheckRun};
+use super::interrupt::Interrupt;
+use super::lifecycle::{Run, approval_fact, supervisor};
+use super::settle;
+use crate::changes::classify::{Caps, collect};
+use crate::changes::gitview::touched;
+use crate::changes::patch::write::{PatchError, write_patch};
+use crate::changes::seeds::result_seed;
+use crate::event::{EventType, NewEvent, Source, format_micros, now_micros};
+use crate::evidence::payload;
+use crate::profile::TestChoice;
+use crate::report::GitChanges;
+use crate::verdict::{ChangesFact, DisallowedChange, Ending, Phase, ReviewFact, TestFact};
+
+impl Run<'_> {
+    pub(super) fn read_changes(&mut self) {
+        let Some(ran) = &self.backend else { return };
+        let limits = &self.plan.resolved.options.limits;
+        let (max_files, max_patch) = (limits.max_files, limits.max_patch);
+        let layer = match ran.started.running.upper_layer() {
+            Ok(layer) => layer,
+            Err(error) => {
+                self.facts.changes = ChangesFact::Failed { why: error.to_string() };
+                return;
+            }
+        };
+        match touched(&self.plan.git, layer.as_fd()) {
+            Ok(found) => {
+                self.git_changes = GitChanges {
+                    count: found.count,
+                    paths: found.paths.iter().map(|p| settle::path_text(p)).collect(),
+                };
+            }
+            Err(error) => {
+                self.facts.changes = ChangesFact::Failed { why: error.to_string() };
+                return;
+            }
+        }
+        let caps = Caps::new(max_files, max_patch);
+        let set = match collect(&self.plan.repo, layer.as_fd(), &self.plan.rules, &caps) {
+            Ok(set) => set,
+            Err(error) => {
+                if error.is_limit() {
+                    self.output_limit("files", "--max-files", max_files, max_files);
+                }
+                self.facts.changes = ChangesFact::Failed { why: error.to_string() };
+                return;
+            }
+        };
+        let mut patch = Vec::new();
+        match write_patch(&self.plan.repo, &set, max_patch, &mut patch) {
+            Ok(info) => {
+                self.patch = patch;
+                self.patch_info = Some(info);
+            }
+            Err(error) => {
+                if matches!(error, PatchError::TooLarge { .. }) {
+                    self.output_limit("patch", "--max-patch", max_patch, max_patch + 1);
+                }
+                self.facts.changes = ChangesFact::Failed { why: error.to_string() };
+                self.set = Some(set);
+                return;
+            }
+        }
+        for change in settle::changed_files(&set) {
+            self.log.emit(payload::file_changed(&change));
+        }
+        let disallowed: Vec<DisallowedChange> = set
+            .disallowed
+            .iter()
+            .map(|d| DisallowedChange {
+                path: String::from_utf8_lossy(&d.path).into_owned(),
+                rule: d.message.clone(),
+            })
+            .collect();
+        for (one, d) in set.disallowed.iter().zip(&disallowed) {
+            self.log.emit(
+                supervisor(EventType::PolicyDenied)
+                    .with("what", "change")
+                    .with("path", d.path.clone())
+                    .with("rule", one.rule)
+                    .with("message", one.message.clone()),
+            );
+        }
+        self.facts.changes = ChangesFact::Read {
+            changed: set.changes.len() as u64,
+            disallowed,
+            needs_approval: !set.ask.is_empty(),
+        };
+        self.set = Some(set);
+    }
+
+    /// Tests, review, approval: over base and patch.
+    pub(super) async fn check_result(&mut self, hidden: Vec<PathBuf>, interrupt: &mut Interrupt) {
+        let options = self.plan.resolved.options.clone();
+        if let TestChoice::Command(command) = &options.test {
+            self.phase("test");
+            self.log
+                .emit(NewEvent::new(EventType::TestStarted, Source::Test).with("command", command.clone()));
+            let run = self.check("test", command, hidden.clone(), interrupt).await;
+            let ending = self.check_ending(&run, Phase::Test);
+            let (code, signal) = run.ended();
+            self.log.emit(payload::test_completed(code, signal).with("duration_ms", run.duration_ms()));
+            if run.over_cap {
+                self.output_limit(
+                    "test.log",
+                    "--max-log",
+                    options.limits.max_log,
+                    options.limits.max_log + 1,
+                );
+            }
+            self.facts.test = TestFact::Command(ending);
+            self.test = Some(run);
+        }
+        if self.interrupted(interrupt).await || self.blocked_but_for_unreached() {
+            return;
+        }
+        if let Some(review) = &options.review {
+            self.phase("review");
+            let sha256 = self.patch_info.as_ref().map(|i| i.sha256.clone()).unwrap_or_default();
+            self.log.emit(
+                NewEvent::new(EventType::ReviewStarted, Source::Reviewer)
+                    .with("command", review.command.clone())
+                    .with("patch_sha256", sha256.clone()),
+            );
+            let run = self.check("review", &review.command, hidden, interrupt).await;
+            let ending = self.check_ending(&run, Phase::Review);
+            self.facts.review = match ending {
+                Ending::Exited(0) if review.by_exit || checks::accepts(&run.word, &sha256) => ReviewFact::Accepted,
+                Ending::Exited(0) => ReviewFact::Rejected {
+                    why: "it exited with code 0 and did not write `accept SHA256` (the patch's digest) to descriptor 3".into(),
+                },
+                Ending::Exited(code) => ReviewFact::Rejected { why: format!("it exited with code {code}") },
+                Ending::Signalled(signal) => ReviewFact::Rejected { why: format!("signal {signal} killed it") },
+                Ending::NotStarted => ReviewFact::NotReached,
+                Ending::StartFailed { why } => ReviewFact::Rejected { why },
+                Ending::Stopped => ReviewFact::Stopped,
+            };
+            let (code, signal) = run.ended();
+            let accepted = self.facts.review == ReviewFact::Accepted;
+            self.log.emit(
+                payload::review_completed(accepted, code, signal).with("duration_ms", run.duration_ms()),
+            );
+            if run.over_cap {
+                self.output_limit(
+                    checks::REVIEW_LOG,
+                    "--max-log",
+                    options.limits.max_log,
+                    options.limits.max_log + 1,
+                );
+            }
+            self.review = Some(run);
+        }
+        if self.interrupted(interrupt).await || self.blocked_but_for_unreached() {
+            return;
+        }
+        self.approve_changes(interrupt).await;
+    }
+
+    pub(super) async fn check(
+        &mut self,
+        role: &'static str,
+        command: &str,
+        hidden: Vec<PathBuf>,
+        interrupt: &mut Interrupt,
+    ) -> CheckRun {
+        let failed = |why: String| CheckRun {
+            started: None,
+            finish: Err(why),
+            over_cap: false,
+            output: 0,
+            word: Vec::new(),
+        };
+        let Some(set) = &self.set else {
+            return failed("there is no result to check".into());
+        };
+        let seed = match result_seed(set) {
+            Ok(seed) => seed,
+            Err(error) => return failed(error.to_string()),
+        };
+        let options = &self.plan.resolved.options;
+        let is_test = role == "test";
+        let (own, mounts, timeout) = if is_test {
+            (&options.test_sandbox, &self.plan.test_mounts, options.timeouts.test)
+        } else {
+            (&options.review_sandbox, &self.plan.review_mounts, options.timeouts.review)
+        };
+        let digest = self.patch_info.as_ref().map(|i| i.sha256.clone()).unwrap_or_default();
+        let check = Check {
+            role,
+            command,
+            own,
+            mounts,
+            seed,
+            patch: (!is_test).then_some((self.patch.as_slice(), digest.as_str())),
+            timeout,
+        };
+        let needs = Needs {
+            launcher: self.launcher,
+            plan: &self.plan,
+            run_id: &self.freshness.run_id,
+            memory: self.host.memory,
+            hidden,
+            evidence: &self.evidence,
+            log: &self.log,
+            approver: &self.approver,
+            ui: &self.ui,
+        };
+        checks::run(&needs, check, interrupt).await
+    }
+
+    pub(super) fn check_ending(&mut self, run: &CheckRun, phase: Phase) -> Ending {
+        if let Some(started) = &run.started {
+            self.resource_limits(&Arc::clone(&started.running));
+        }
+        match &run.finish {
+            Ok(finish) => self.ending(finish, phase),
+            Err(why) => Ending::StartFailed { why: why.clone() },
+        }
+    }
+
+    /// Step 8: what matches `--ask-change` needs an answer, bound to the patch's digest.
+    pub(super) async fn approve_changes(&mut self, interrupt: &mut Interrupt) {
+        let Some(set) = self.set.as_ref().filter(|s| !s.ask.is_empty()) else {
+            return;
+        };
+        let Some(info) = &self.patch_info else { return };
+        self.timeline.begin("approval");
+        self.ui.phase("approval");
+        let mut paths: Vec<String> =
+            set.ask.iter().take(20).map(|(path, _)| String::from_utf8_lossy(path).into_owned()).collect();
+        if set.ask.len() > paths.len() {
+            paths.push(format!("and {} more", set.ask.len() - paths.len()));
+        }
+        let request = Request {
+            id: "changes".into(),
+            subject: format!("changes to {}", paths.join(", ")),
+            subject_sha256: info.sha256.clone(),
+        };
+        self.log.emit(
+            supervisor(EventType::ApprovalRequested)
+                .call(request.id.clone())
+                .with("id", request.id.clone())
+                .with("subject", request.subject.clone())
+                .with("subject_sha256", request.subject_sha256.clone()),
+        );
+        let answer = tokio::select! {
+            answer = self.approver.settle(&request) => answer,
+            signal = interrupt.next() => {
+                self.facts.interrupted = Some(signal);
+                return;
+            }
+        };
+        self.log.emit(answer_event(&request, &answer));
+        let settled = Settled { request, asked_by: "supervisor", answer };
+        self.facts.approvals.push(approval_fact(&settled, true));
+        self.settled.push((settled, format_micros(now_micros())));
+        self.approval_timeouts();
+    }
+}
