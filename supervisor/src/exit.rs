@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::verdict::BlockerCode;
 
-/// What the process exits with, the same for every command (SPEC, section 2).
+/// What the process exits with, the same for every command (docs/contracts.md).
 ///
 /// | code | meaning |
 /// | --- | --- |

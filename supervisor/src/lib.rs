@@ -12,3 +12,6 @@ pub mod profile;
 pub mod report;
 pub mod run;
 pub mod verdict;
+
+#[cfg(test)]
+mod contracts_tests;

@@ -1,4 +1,4 @@
-//! Event types, sources and trust, and the table of which source may emit which type (SPEC, section 5).
+//! Event types, sources and trust, and the table of which source may emit which type (docs/contracts.md).
 
 use std::fmt;
 

@@ -37,7 +37,7 @@ impl Default for EventLimits {
 pub enum EventError {
     /// A source may not say this.
     #[error(
-        "an event {event_type} cannot come from {source_name}: only the sources that SPEC names for a type may emit it (a defect of the adapter or of Proctor)"
+        "an event {event_type} cannot come from {source_name}: only the sources of docs/contracts.md may emit a type (a defect of the adapter or of Proctor)"
     )]
     NotAllowed {
         /// The type.

@@ -1,6 +1,6 @@
 //! The evidence directory while a run writes it: opened once, every file made exclusively through its descriptor.
 //!
-//! The order at the end (SPEC, section 3, step 12): every artifact is finished and made durable; then the report
+//! The order at the end (docs/contracts.md): every artifact is finished and made durable; then the report
 //! under another name and its digest file, both durable; then one rename puts the report in place. So a directory
 //! with a `report.json` always has everything the report speaks of, whenever the machine stops.
 

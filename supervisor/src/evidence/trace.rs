@@ -135,7 +135,7 @@ impl Completeness {
     }
 }
 
-/// The kinds that a trace speaks of (SPEC, section 5).
+/// The kinds that a trace speaks of (docs/contracts.md).
 pub const KINDS: [&str; 8] =
     ["phases", "programs", "tool_calls", "provider_requests", "denials", "connections", "limits", "usage"];
 

@@ -44,7 +44,7 @@ use serde::Serialize;
 /// Everything that one run was told, resolved and checked: the input of `run`.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
-    /// Engine name: `command` or `fake` (SPEC: the engine registry).
+    /// Engine name: `command` or `fake` (the engine registry, `profiles/engines/`).
     pub engine: String,
     /// Arguments after `--`: for `command` the program and its arguments; for `fake` the scenario file.
     pub command: Vec<OsString>,

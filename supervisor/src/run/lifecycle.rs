@@ -1,4 +1,4 @@
-//! The order of a run's steps (SPEC, section 3). Each step adds to what is known; nothing is decided here but whether
+//! The order of a run's steps (docs/contracts.md). Each step adds to what is known; nothing is decided here but whether
 //! the next step makes sense.
 
 use std::path::PathBuf;

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 macro_rules! blocker_codes {
     ($($(#[$doc:meta])+ $variant:ident = $name:literal;)+) => {
-        /// Why a run is not a pass (SPEC, section 6). The order is the one in which blockers are listed.
+        /// Why a run is not a pass (docs/contracts.md). The order is the one in which blockers are listed.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum BlockerCode { $($(#[$doc])+ #[serde(rename = $name)] $variant,)+ }
 
