@@ -1,18 +1,19 @@
 //! Reviewer and approvals: who may say yes, to what, and what counts as a no.
 
-use std::time::{Duration, Instant};
+use std::io::{BufRead, BufReader};
 
 use harness::{Outcome, Proctor, TestRepo};
 use serde_json::{Value, json};
 
-use crate::support::{blocker, each, events, fails, fake, meanwhile_saying, passes, sh};
+use crate::support::{blocker, each, events, fails, fake, fake_text, passes, sh};
 
 const TEST: &[&str] = &["--test", "sh check.sh"];
 const MEND: &str = "echo mended > src/value.txt";
 const ACCEPT: &str = r#"echo "accept $PROCTOR_PATCH_SHA256" >&3"#;
 
 fn reviewed(repo: &TestRepo<'_>, review: &str, more: &[&str]) -> Outcome {
-    let options: Vec<&str> = TEST.iter().copied().chain(["--review", review]).chain(more.iter().copied()).collect();
+    let options: Vec<&str> =
+        TEST.iter().copied().chain(["--review", review]).chain(more.iter().copied()).collect();
     sh(repo, &options, MEND).run()
 }
 
@@ -44,7 +45,13 @@ fn everything_but_the_exact_word_rejects() {
     for (review, why) in ways {
         each(|repo| {
             let outcome = reviewed(repo, review, &[]);
-            fails(&outcome, repo, 1, &["reviewer_rejected"], &["reviewer:review.started", "reviewer:review.completed"]);
+            fails(
+                &outcome,
+                repo,
+                1,
+                &["reviewer_rejected"],
+                &["reviewer:review.started", "reviewer:review.completed"],
+            );
             let said = blocker(&outcome, "reviewer_rejected").to_string();
             assert!(said.contains(why), "{review}: {said}");
             assert_eq!(outcome.report()["review"]["status"], "rejected");
@@ -95,7 +102,7 @@ fn a_denied_request_is_a_blocker_even_where_the_backend_goes_on() {
             &outcome,
             repo,
             1,
-            &["approval_denied", "backend_failed", "backend_failed", "no_diff"],
+            &["backend_failed", "backend_failed", "no_diff", "approval_denied"],
             &["backend:approval.requested", "approval.denied", "backend:turn.failed"],
         );
         let outcome = fake(repo, TEST, "asks-and-goes-on").run();
@@ -120,38 +127,152 @@ fn changes_to_ask_about_are_denied_where_nobody_answers() {
     });
 }
 
-/// Waits for the request in the event log, and appends `answer` (made from the request) to the answer log.
-fn answered(repo: &TestRepo<'_>, make: impl Fn(&[&str]) -> Proctor, answer: impl Fn(&str, &Value) -> Value) -> Outcome {
-    let log = repo.world().write("answers.jsonl", "");
-    let path = log.display().to_string();
-    let mut evidence = repo.world().path("asked");
-    let mut n = 0;
-    while evidence.exists() {
-        n += 1;
-        evidence = repo.world().path(format!("asked-{n}"));
-    }
-    let place = evidence.display().to_string();
-    let options = ["--approvals", &path, "--approval-timeout", "15s", "--evidence", &place];
-    let child = make(&options).spawn();
-    let deadline = Instant::now() + Duration::from_secs(15);
-    let (run_id, data) = loop {
-        assert!(Instant::now() < deadline, "nobody asked");
-        if let Some(found) = request(&evidence) {
-            break found;
+/// Runs with an answer log; once Proctor says what an answer looks like, `answer` makes of it what is appended.
+fn answered(proctor: Proctor, repo: &TestRepo<'_>, answer: impl Fn(Value) -> String) -> Outcome {
+    let log = repo.world().path("answers.jsonl");
+    let mut child = proctor.spawn();
+    let mut lines = BufReader::new(child.stderr.take().expect("standard error")).lines();
+    let mut seen = String::new();
+    for line in lines.by_ref() {
+        let line = line.expect("a line");
+        seen.push_str(&line);
+        seen.push('\n');
+        if let Ok(template) = serde_json::from_str::<Value>(line.trim()) {
+            std::fs::write(&log, answer(template)).expect("write");
+            break;
         }
-        std::thread::sleep(Duration::from_millis(10));
-    };
-    let line = format!("{}\n", answer(&run_id, &data));
-    std::fs::write(&log, line).expect("write");
-    Outcome::of(child.wait_with_output().expect("waiting"))
+    }
+    for line in lines {
+        seen.push_str(&line.expect("a line"));
+        seen.push('\n');
+    }
+    let mut outcome = Outcome::of(child.wait_with_output().expect("waiting"));
+    outcome.stderr = seen;
+    outcome
 }
 
-/// The request as standard error shows it is for people; the event log has it too once its buffer is written.
-fn request(evidence: &std::path::Path) -> Option<(String, Value)> {
-    let text = std::fs::read_to_string(evidence.join("events.normalized.jsonl")).ok()?;
-    text.lines().find_map(|line| {
-        let event: Value = serde_json::from_str(line).ok()?;
-        (event["type"] == "approval.requested")
-            .then(|| (event["run_id"].as_str().unwrap_or_default().to_owned(), event["data"].clone()))
-    })
+fn asking(repo: &TestRepo<'_>, more: &[&str], scenario: &str) -> Proctor {
+    let log = repo.world().write("answers.jsonl", "").display().to_string();
+    let options: Vec<&str> =
+        TEST.iter().copied().chain(["--approvals", &log]).chain(more.iter().copied()).collect();
+    fake(repo, &options, scenario)
+}
+
+/// An answer: the template that Proctor showed, with some fields changed.
+fn line(mut template: Value, changes: Value) -> String {
+    for (key, value) in changes.as_object().expect("an object") {
+        template[key] = value.clone();
+    }
+    format!("{template}\n")
+}
+
+#[test]
+fn a_grant_in_the_answer_log_lets_the_backend_go_on() {
+    each(|repo| {
+        let outcome = answered(asking(repo, &[], "asks"), repo, |t| line(t, json!({ "by": "ann" })));
+        passes(&outcome, repo);
+        assert_eq!(outcome.report()["approvals"][0]["answered_by"], "ann");
+        assert_eq!(events(&outcome, "approval.granted", "operator").len(), 1);
+    });
+}
+
+#[test]
+fn a_denial_in_the_answer_log_names_who_denied() {
+    each(|repo| {
+        let outcome = answered(asking(repo, &[], "asks-and-goes-on"), repo, |t| {
+            line(t, json!({ "by": "ann", "decision": "deny" }))
+        });
+        fails(&outcome, repo, 1, &["approval_denied"], &["operator:approval.denied"]);
+        assert_eq!(blocker(&outcome, "approval_denied")["detail"]["by"], "ann");
+    });
+}
+
+#[test]
+fn an_answer_about_something_else_is_no_answer() {
+    let wrong = [
+        json!({ "run_id": "r-20260101T000000-aaaaaa" }),
+        json!({ "request_id": "ask-2" }),
+        json!({ "subject_sha256": "00" }),
+        json!({ "decision": "maybe" }),
+        json!({ "more": 1 }),
+    ];
+    each(|repo| {
+        let outcome =
+            answered(asking(repo, &["--approval-timeout", "400ms"], "asks-and-goes-on"), repo, |t| {
+                let mut text: String = wrong.iter().map(|w| line(t.clone(), w.clone())).collect();
+                // A line without its end is not yet an answer.
+                text.push_str(line(t, json!({})).trim_end());
+                text
+            });
+        fails(&outcome, repo, 1, &["timeout", "approval_denied"], &["approval.denied", "timeout.expired"]);
+        assert_eq!(events(&outcome, "timeout.expired", "supervisor")[0]["data"]["phase"], "approval");
+        assert_eq!(outcome.report()["approvals"][0]["outcome"], "expired");
+    });
+}
+
+#[test]
+fn an_approval_of_changes_is_bound_to_the_patch() {
+    each(|repo| {
+        let log = repo.world().write("answers.jsonl", "").display().to_string();
+        let options = ["--test", "sh check.sh", "--ask-change", "src/**", "--approvals", &log];
+        let outcome = answered(sh(repo, &options, MEND), repo, |t| {
+            assert_eq!(t["request_id"], "changes");
+            line(t, json!({ "by": "ann" }))
+        });
+        passes(&outcome, repo);
+        let approval = outcome.report()["approvals"][0].clone();
+        assert_eq!(approval["asked_by"], "supervisor");
+        let manifest = outcome.report()["digest_manifest"].clone();
+        let patch = manifest.as_array().unwrap().iter().find(|a| a["name"] == "patch.diff").unwrap();
+        assert_eq!(approval["subject_sha256"], patch["digest"]["sha256"]);
+
+        // The same answer again is an answer to another run.
+        let again = std::fs::read_to_string(&log).unwrap();
+        let options = [&options[..], &["--approval-timeout", "300ms"]].concat();
+        let outcome = answered(sh(repo, &options, MEND), repo, |_| again.clone());
+        fails(&outcome, repo, 1, &["timeout", "approval_denied"], &["approval.requested", "approval.denied"]);
+    });
+}
+
+/// Asks, and answers itself in every way it can think of: the log's path, made inside; events; standard output.
+const ANSWERS_ITSELF: &str = r#"
+[[step]]
+do = "emit"
+event = "turn.started"
+
+[[step]]
+do = "shell"
+command = '''
+sum=$(printf %s 'rewrite it' | sha256sum | cut -c1-64)
+mkdir -p "$(dirname LOG)" 2>/dev/null
+echo "{\"run_id\":\"RUN\",\"request_id\":\"a\",\"subject_sha256\":\"$sum\",\"decision\":\"grant\",\"by\":\"ann\"}" | tee -a LOG
+echo mended > src/value.txt
+'''
+
+[[step]]
+do = "emit"
+event = "approval.granted"
+data = { id = "a" }
+
+[[step]]
+do = "ask"
+id = "a"
+subject = "rewrite it"
+whatever = true
+
+[[step]]
+do = "emit"
+event = "turn.completed"
+"#;
+
+#[test]
+fn a_backend_cannot_answer_its_own_request() {
+    each(|repo| {
+        let log = repo.world().write("answers.jsonl", "").display().to_string();
+        let options = ["--test", "sh check.sh", "--approvals", &log, "--approval-timeout", "300ms"];
+        let outcome = fake_text(repo, &options, &ANSWERS_ITSELF.replace("LOG", &log)).run();
+        fails(&outcome, repo, 1, &["timeout", "approval_denied"], &["approval.denied"]);
+        assert!(events(&outcome, "approval.granted", "operator").is_empty());
+        assert_eq!(std::fs::read(&log).unwrap(), b"", "the real log is untouched");
+    });
 }

@@ -4,6 +4,9 @@
 mod agents;
 mod basics;
 mod blockers;
+mod disallowed;
+mod judges;
+mod limits;
 mod matrix;
 mod proofs;
 mod space;

@@ -1,0 +1,270 @@
+//! Times and limits: each with the phase or the option it is about, and with the mechanism that held it.
+
+use std::time::{Duration, Instant};
+
+use harness::{Outcome, User};
+use serde_json::Value;
+
+use crate::support::{blocker, each, events, fails, fake, passes, sh, snapshot, untouched};
+
+const MEND: &str = "echo mended > src/value.txt";
+const DEAF: &str = "trap '' TERM; while :; do sleep 0.05; done";
+
+/// What `timeout.expired` and the blocker say: phase and kind.
+fn expired(outcome: &Outcome, phase: &str, kind: &str, option: &str) {
+    let all = events(outcome, "timeout.expired", "supervisor");
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert_eq!((&all[0]["data"]["phase"], &all[0]["data"]["kind"]), (&phase.into(), &kind.into()));
+    let said = blocker(outcome, "timeout");
+    assert_eq!((&said["detail"]["phase"], &said["detail"]["kind"]), (&phase.into(), &kind.into()));
+    assert!(said["message"].as_str().unwrap().contains(option), "{said}");
+}
+
+fn quick<T>(limit: u64, f: impl FnOnce() -> T) -> T {
+    let began = Instant::now();
+    let value = f();
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(limit), "took {took:?}");
+    value
+}
+
+#[test]
+fn the_wall_time_of_the_backend() {
+    each(|repo| {
+        let before = snapshot(repo);
+        // Output all the time is no help, nor is being deaf to SIGTERM.
+        let script = format!("{MEND}; trap '' TERM; while :; do echo tick; sleep 0.05; done");
+        let options = ["--no-test", "--timeout", "500ms", "--grace", "200ms"];
+        let outcome = quick(5, || sh(repo, &options, &script).run());
+        fails(&outcome, repo, 1, &["timeout"], &["timeout.expired", "backend.exited"]);
+        expired(&outcome, "backend", "wall", "--timeout");
+        assert_eq!(outcome.report()["backend_signal"], 9);
+        untouched(&before, repo);
+    });
+}
+
+#[test]
+fn a_backend_may_end_itself_in_the_grace_time_and_is_no_pass_all_the_same() {
+    each(|repo| {
+        let script = format!("trap 'echo bye; {MEND}; exit 0' TERM; while :; do sleep 0.05; done");
+        let options = ["--no-test", "--timeout", "300ms", "--grace", "60s"];
+        let outcome = quick(10, || sh(repo, &options, &script).run());
+        fails(&outcome, repo, 1, &["timeout"], &["timeout.expired"]);
+        assert_eq!(outcome.text("backend.stdout.log"), "bye\n");
+        assert_eq!(outcome.report()["backend_exit_code"], 0);
+    });
+}
+
+#[test]
+fn the_idle_time_of_the_backend() {
+    each(|repo| {
+        let options = ["--no-test", "--idle-timeout", "300ms", "--grace", "200ms"];
+        let outcome = quick(5, || sh(repo, &options, &format!("{MEND}; echo once; {DEAF}")).run());
+        fails(&outcome, repo, 1, &["timeout"], &["timeout.expired"]);
+        expired(&outcome, "backend", "idle", "--idle-timeout");
+    });
+}
+
+#[test]
+fn a_backend_that_speaks_is_not_idle() {
+    each(|repo| {
+        let options = ["--no-test", "--idle-timeout", "600ms"];
+        let script = format!("{MEND}; for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo $i >&2; sleep 0.1; done");
+        passes(&sh(repo, &options, &script).run(), repo);
+    });
+}
+
+#[test]
+fn the_time_of_the_test_and_of_the_review() {
+    each(|repo| {
+        let options = ["--test", DEAF, "--test-timeout", "300ms", "--grace", "200ms"];
+        let outcome = quick(5, || sh(repo, &options, MEND).run());
+        fails(&outcome, repo, 1, &["timeout"], &["timeout.expired", "test:test.completed"]);
+        expired(&outcome, "test", "wall", "--test-timeout");
+        assert_eq!(outcome.report()["tests"]["status"], "timed_out");
+
+        let options = ["--no-test", "--review", DEAF, "--review-timeout", "300ms", "--grace", "200ms"];
+        let outcome = quick(5, || sh(repo, &options, MEND).run());
+        fails(&outcome, repo, 1, &["timeout"], &["timeout.expired", "reviewer:review.completed"]);
+        expired(&outcome, "review", "wall", "--review-timeout");
+        assert_eq!(outcome.report()["review"]["status"], "timed_out");
+    });
+}
+
+#[test]
+fn time_for_an_answer_is_not_the_backends_idle_time() {
+    each(|repo| {
+        let log = repo.world().write("answers.jsonl", "").display().to_string();
+        let options =
+            ["--no-test", "--approvals", &log, "--approval-timeout", "900ms", "--idle-timeout", "500ms"];
+        let outcome = fake(repo, &options, "asks-and-goes-on").run();
+        fails(&outcome, repo, 1, &["timeout", "approval_denied"], &["timeout.expired"]);
+        expired(&outcome, "approval", "wall", "--approval-timeout");
+    });
+}
+
+fn exceeded(outcome: &Outcome, what: &str, option: &str) -> Value {
+    let all = events(outcome, "limit.exceeded", "supervisor");
+    assert!(all.iter().any(|e| e["data"]["what"] == what), "{what}: {all:?}");
+    let report = outcome.report();
+    let said = report["blockers"].as_array().unwrap().iter().find(|b| b["detail"]["what"] == what).cloned();
+    let said = said.unwrap_or_else(|| panic!("{what}: {report}"));
+    assert!(said["message"].as_str().unwrap().contains(option), "{said}");
+    said
+}
+
+#[test]
+fn a_log_that_is_full_ends_the_backend_and_is_cut_at_its_cap() {
+    each(|repo| {
+        for (script, log) in [("yes flood", "backend.stdout.log"), ("yes flood >&2", "backend.stderr.log")] {
+            let options = ["--no-test", "--max-log", "64K", "--grace", "60s"];
+            let outcome = quick(10, || {
+                sh(repo, &options, &format!("{MEND}; trap '' TERM PIPE; {script}; sleep 60")).run()
+            });
+            fails(&outcome, repo, 1, &["output_limit"], &["limit.exceeded"]);
+            exceeded(&outcome, log, "--max-log");
+            assert_eq!(outcome.artifact(log).len(), 64 << 10);
+        }
+        let outcome = fake(repo, &["--no-test", "--max-log", "64K"], "flood").run();
+        fails(&outcome, repo, 1, &["output_limit", "no_diff"], &["limit.exceeded"]);
+    });
+}
+
+#[test]
+fn a_test_or_a_reviewer_that_floods_is_cut_and_no_pass() {
+    each(|repo| {
+        let options = ["--test", "yes flood | head -c 200000", "--max-log", "64K"];
+        let outcome = sh(repo, &options, MEND).run();
+        assert!(outcome.blockers().contains(&"output_limit".to_owned()), "{outcome:#?}");
+        fails(&outcome, repo, 1, &["output_limit"], &["limit.exceeded"]);
+        exceeded(&outcome, "test.log", "--max-log");
+        let options = ["--no-test", "--review", "yes flood | head -c 200000", "--max-log", "64K"];
+        let outcome = sh(repo, &options, MEND).run();
+        fails(&outcome, repo, 1, &["output_limit"], &["limit.exceeded"]);
+        exceeded(&outcome, "review.log", "--max-log");
+    });
+}
+
+#[test]
+fn too_many_files_are_no_result() {
+    each(|repo| {
+        let options = ["--no-test", "--max-files", "20"];
+        let outcome = sh(repo, &options, "for i in $(seq 21); do echo $i > f$i; done").run();
+        fails(&outcome, repo, 1, &["output_limit", "event_missing"], &["limit.exceeded"]);
+        exceeded(&outcome, "files", "--max-files");
+        assert_eq!(outcome.artifact("patch.diff"), b"");
+        passes(&sh(repo, &options, "for i in $(seq 20); do echo $i > f$i; done").run(), repo);
+        // Ignored ones count: a backend must not hide a flood behind an ignore file.
+        let outcome = sh(
+            repo,
+            &options,
+            &format!("{MEND}; mkdir target; for i in $(seq 3000); do : > target/f$i; done"),
+        )
+        .run();
+        assert_ne!(outcome.code, Some(5), "{outcome:#?}");
+    });
+}
+
+#[test]
+fn a_patch_that_is_too_large_is_no_result() {
+    each(|repo| {
+        let options = ["--no-test", "--max-patch", "64K"];
+        let outcome = sh(repo, &options, "head -c 100000 /dev/urandom > blob; echo x > AGENTS.md").run();
+        fails(&outcome, repo, 1, &["output_limit", "disallowed_file"], &["limit.exceeded", "policy.denied"]);
+        exceeded(&outcome, "patch", "--max-patch");
+        assert_eq!(outcome.artifact("patch.diff"), b"");
+        assert_eq!(outcome.report()["result_tree"], Value::Null);
+        // A file that compresses to nothing, and is larger than can be held in the memory of a patch.
+        let outcome = sh(repo, &options, "truncate -s 64M sparse").run();
+        assert_eq!(outcome.code, Some(1), "{outcome:#?}");
+        assert!(outcome.blockers().contains(&"output_limit".to_owned()), "{outcome:#?}");
+    });
+}
+
+#[test]
+fn more_events_than_the_log_takes_are_counted() {
+    each(|repo| {
+        let outcome = fake(repo, &["--no-test"], "event-flood").run();
+        fails(&outcome, repo, 1, &["output_limit", "event_missing"], &[]);
+        let left = outcome.report()["events"]["left_out"].as_u64().unwrap();
+        assert!((500..2000).contains(&left), "{left}");
+    });
+}
+
+#[test]
+fn a_full_disk_is_the_backends_own_and_a_blocker() {
+    each(|repo| {
+        let options = ["--no-test", "--disk", "4M"];
+        for place in ["big", "/tmp/big"] {
+            let script =
+                format!("{MEND}; head -c 20000000 /dev/zero > {place} 2>/tmp/e; rm -f nothing; true");
+            let outcome = sh(repo, &options, &script).run();
+            assert_eq!(outcome.code, Some(1), "{outcome:#?}");
+            exceeded(&outcome, "disk", "--disk");
+        }
+        let outcome = sh(repo, &options, &format!("{MEND}; head -c 20000000 /dev/zero > /tmp/big")).run();
+        fails(&outcome, repo, 1, &["resource_limit", "backend_failed"], &["limit.exceeded"]);
+    });
+}
+
+#[test]
+fn inodes_are_limited_too() {
+    each(|repo| {
+        let options = ["--no-test", "--disk", "8M"];
+        let script = format!(
+            "{MEND}; perl -e 'for (1..100000) {{ open(my $f, \">\", \"/tmp/$_\") or exit 0 }}; print \"no limit\\n\"'"
+        );
+        let outcome = sh(repo, &options, &script).run();
+        fails(&outcome, repo, 1, &["resource_limit"], &["limit.exceeded"]);
+        exceeded(&outcome, "disk", "--disk");
+    });
+}
+
+const EATER: &str = "perl -e 'my @a; push @a, \"x\" x 1048576 for 1..400; sleep 1'";
+
+#[test]
+fn memory_is_limited_by_a_cgroup_where_there_is_one() {
+    each(|repo| {
+        if repo.world().user != User::Root {
+            return;
+        }
+        let outcome = sh(repo, &["--no-test", "--memory", "64M"], &format!("{MEND}; {EATER}")).run();
+        assert!(outcome.blockers().contains(&"resource_limit".to_owned()), "{outcome:#?}");
+        fails(&outcome, repo, 1, &["resource_limit", "backend_failed"], &["limit.exceeded"]);
+        exceeded(&outcome, "memory", "--memory");
+        assert!(outcome.report()["limits"]["memory"]["mechanism"].as_str().unwrap().starts_with("cgroup"));
+    });
+}
+
+#[test]
+fn a_fork_bomb_is_held_and_does_not_outlive_its_run() {
+    each(|repo| {
+        let options = ["--no-test", "--pids-limit", "32", "--timeout", "2s", "--grace", "100ms"];
+        let script = format!("{MEND}; for i in $(seq 100); do sleep 30 & done 2>/dev/null; true");
+        let outcome = quick(8, || sh(repo, &options, &script).run());
+        assert_eq!(outcome.code, Some(1), "{outcome:#?}");
+        let blockers = outcome.blockers();
+        assert!(
+            blockers.iter().all(|b| ["resource_limit", "backend_failed"].contains(&b.as_str())),
+            "{outcome:#?}"
+        );
+        assert!(!blockers.is_empty());
+    });
+}
+
+#[test]
+fn the_first_of_several_limits_hides_none_of_the_others() {
+    each(|repo| {
+        // The time runs out while the disk is full and a file is where none may be.
+        let options = ["--no-test", "--disk", "4M", "--timeout", "700ms", "--grace", "100ms"];
+        let script = format!("{MEND}; echo x > AGENTS.md; head -c 20000000 /dev/zero > /tmp/big; {DEAF}");
+        let outcome = sh(repo, &options, &script).run();
+        fails(
+            &outcome,
+            repo,
+            1,
+            &["timeout", "resource_limit", "disallowed_file"],
+            &["timeout.expired", "limit.exceeded", "policy.denied"],
+        );
+    });
+}
