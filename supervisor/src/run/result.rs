@@ -61,12 +61,12 @@ impl Run<'_> {
                 self.patch = patch;
                 self.patch_info = Some(info);
             }
+            // What was changed is known and is judged all the same; it is no result.
+            Err(PatchError::TooLarge { .. }) => {
+                self.output_limit("patch", "--max-patch", max_patch, max_patch + 1);
+            }
             Err(error) => {
-                if matches!(error, PatchError::TooLarge { .. }) {
-                    self.output_limit("patch", "--max-patch", max_patch, max_patch + 1);
-                }
                 self.facts.changes = ChangesFact::Failed { why: error.to_string() };
-                self.set = Some(set);
                 return;
             }
         }
