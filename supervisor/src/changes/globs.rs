@@ -276,7 +276,7 @@ pub const PROTECTED: &[ProtectGroup] = &[
     },
     ProtectGroup {
         name: "environment",
-        reason: "an editor, shell or package manager executes or obeys it on opening the directory",
+        reason: "makes an editor, shell or package manager execute or obey it on opening the directory",
         globs: &[
             ".vscode",
             "*.code-workspace",
