@@ -32,7 +32,7 @@ use work::Work;
 /// Why no change set could be made.
 #[derive(Debug, thiserror::Error)]
 pub enum CollectError {
-    /// The layer could not be read, or holds too much (see [`Self::is_limit`]).
+    /// The layer could not be read, or holds too much (see [`Self::limit`]).
     #[error(transparent)]
     Layer(#[from] LayerError),
     /// The repository could not be read.
@@ -61,9 +61,16 @@ pub enum CollectError {
 }
 
 impl CollectError {
-    /// True where a limit was passed: the blocker `output_limit`.
-    pub fn is_limit(&self) -> bool {
-        matches!(self, Self::TooMany { .. } | Self::Layer(LayerError::Limit { .. }))
+    /// Where a limit was passed (the blocker `output_limit`): of what, how much, and the option that raises it, if one
+    /// does.
+    pub fn limit(&self) -> Option<(&'static str, u64, Option<&'static str>)> {
+        match self {
+            Self::TooMany { limit } => Some(("files", *limit, Some("--max-files"))),
+            Self::Layer(LayerError::Limit { what, limit, option }) => {
+                Some((what, *limit, Some(*option).filter(|o| o.starts_with("--"))))
+            }
+            _ => None,
+        }
     }
 }
 

@@ -63,9 +63,9 @@ impl Run<'_> {
             if end.beyond_cap > 0 {
                 self.output_limit(
                     name,
-                    "--max-log",
+                    Some("--max-log"),
                     self.plan.resolved.options.limits.max_log,
-                    end.size + end.beyond_cap,
+                    Some(end.size + end.beyond_cap),
                 );
             }
         }
@@ -124,12 +124,12 @@ impl Run<'_> {
         }
     }
 
-    pub(super) fn output_limit(&mut self, what: &str, option: &str, limit: u64, seen: u64) {
+    pub(super) fn output_limit(&mut self, what: &str, option: Option<&str>, limit: u64, seen: Option<u64>) {
         self.facts.output_limits.push(LimitFact {
             what: what.to_owned(),
-            option: Some(option.to_owned()),
+            option: option.map(str::to_owned),
             limit,
-            seen: Some(seen),
+            seen,
         });
         self.log.emit(
             supervisor(EventType::LimitExceeded).with("what", what).with("limit", limit).with("seen", seen),

@@ -48,8 +48,8 @@ impl Run<'_> {
         let set = match collect(&self.plan.repo, layer.as_fd(), &self.plan.rules, &caps) {
             Ok(set) => set,
             Err(error) => {
-                if error.is_limit() {
-                    self.output_limit("files", "--max-files", max_files, max_files);
+                if let Some((what, limit, option)) = error.limit() {
+                    self.output_limit(what, option, limit, None);
                 }
                 self.facts.changes = ChangesFact::Failed { why: error.to_string() };
                 return;
@@ -63,7 +63,7 @@ impl Run<'_> {
             }
             // What was changed is known and is judged all the same; it is no result.
             Err(PatchError::TooLarge { .. }) => {
-                self.output_limit("patch", "--max-patch", max_patch, max_patch + 1);
+                self.output_limit("patch", Some("--max-patch"), max_patch, None);
             }
             Err(error) => {
                 self.facts.changes = ChangesFact::Failed { why: error.to_string() };
@@ -110,12 +110,7 @@ impl Run<'_> {
             let (code, signal) = run.ended();
             self.log.emit(payload::test_completed(code, signal).with("duration_ms", run.duration_ms()));
             if run.over_cap {
-                self.output_limit(
-                    "test.log",
-                    "--max-log",
-                    options.limits.max_log,
-                    options.limits.max_log + 1,
-                );
+                self.output_limit("test.log", Some("--max-log"), options.limits.max_log, None);
             }
             self.facts.test = TestFact::Command(ending);
             self.test = Some(run);
@@ -150,12 +145,7 @@ impl Run<'_> {
                 payload::review_completed(accepted, code, signal).with("duration_ms", run.duration_ms()),
             );
             if run.over_cap {
-                self.output_limit(
-                    checks::REVIEW_LOG,
-                    "--max-log",
-                    options.limits.max_log,
-                    options.limits.max_log + 1,
-                );
+                self.output_limit(checks::REVIEW_LOG, Some("--max-log"), options.limits.max_log, None);
             }
             self.review = Some(run);
         }

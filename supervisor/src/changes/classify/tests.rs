@@ -302,14 +302,14 @@ fn limits_are_typed() {
     }
     let caps = Caps { max_files: 10, max_content: 1 << 20 };
     let error = collect(&f.repo(), f.layer().as_fd(), &allow_all(), &caps).unwrap_err();
-    assert!(error.is_limit());
+    assert!(error.limit().is_some());
     assert_eq!(
         error.to_string(),
         "more than 10 files were changed, ignored ones included; raise --max-files if that many are meant"
     );
     let caps = Caps { max_files: 100, max_content: 0 };
     let error = collect(&f.repo(), f.layer().as_fd(), &allow_all(), &caps).unwrap_err();
-    assert!(error.is_limit());
+    assert!(error.limit().is_some());
     assert_eq!(
         error.to_string(),
         "bytes in a changed file: more than 0; raise --max-patch if that much is meant"
