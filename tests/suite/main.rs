@@ -1,6 +1,8 @@
 //! The integration suite: the real binary on real repositories, as root and as an ordinary user. One module for each
 //! kind of behaviour.
 
+#![expect(clippy::unwrap_used, reason = "a test that finds nothing where something must be has failed")]
+
 mod agents;
 mod basics;
 mod blockers;
