@@ -22,7 +22,7 @@ use crate::event::hex;
 use crate::verdict::ArtifactFact;
 
 /// Largest report that is written or read, bytes.
-pub const MAX_REPORT: usize = 16 << 20;
+pub const MAX_REPORT: usize = 64 << 20;
 
 const PARTIAL: &str = "report.json.partial";
 
@@ -55,6 +55,39 @@ pub enum EvidenceDirError {
         /// Ours.
         own: u32,
     },
+}
+
+/// Fails where the open directory holds anything.
+fn empty(dir: &File, path: &Path) -> Result<(), EvidenceDirError> {
+    let system = |errno| EvidenceDirError::System { path: path.to_owned(), step: "list it", errno };
+    for entry in rustix::fs::Dir::read_from(dir).map_err(system)? {
+        let entry = entry.map_err(system)?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            return Err(EvidenceDirError::NotEmpty { path: path.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+/// Makes what is missing above `path`, each directory durable in the one that it is in.
+fn make_parents(path: &Path) -> std::io::Result<()> {
+    let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else { return Ok(()) };
+    if parent.is_dir() {
+        return Ok(());
+    }
+    make_parents(parent)?;
+    match DirBuilder::new().mode(0o700).create(parent) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => sync_parent(parent),
+    }
+}
+
+/// Makes the entry of `path` in its directory durable.
+fn sync_parent(path: &Path) -> std::io::Result<()> {
+    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 #[derive(Debug)]
@@ -146,13 +179,7 @@ impl EvidenceDir {
                 system(rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO))
             }
         };
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(parent)
-                .map_err(io("make the directory above it"))?;
-        }
+        make_parents(path).map_err(io("make the directory above it"))?;
         match rustix::fs::mkdir(path, Mode::RWXU) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => {}
             Err(errno) => return Err(system("make it")(errno)),
@@ -165,14 +192,12 @@ impl EvidenceDir {
         if owner != own {
             return Err(EvidenceDirError::Foreign { path: path.to_owned(), owner, own });
         }
+        // Looked into before it is touched: a directory that is refused stays as it is. And once more when nobody else
+        // may write into it any more.
+        empty(&file, path)?;
         rustix::fs::fchmod(&file, Mode::RWXU).map_err(system("make it private"))?;
-        // Listed through the descriptor, after nobody else may write into it any more.
-        for entry in rustix::fs::Dir::read_from(&file).map_err(system("list it"))? {
-            let entry = entry.map_err(system("list it"))?;
-            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                return Err(EvidenceDirError::NotEmpty { path: path.to_owned() });
-            }
-        }
+        empty(&file, path)?;
+        sync_parent(path).map_err(io("make it durable"))?;
         Ok(Self { fd: file.into(), path: path.to_owned(), shared: Arc::new(Shared::default()) })
     }
 

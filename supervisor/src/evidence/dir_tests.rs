@@ -133,3 +133,13 @@ fn a_report_too_large_to_read_again_is_not_written() {
     assert!(error.to_string().contains("more than the"), "{error}");
     assert!(!dir.path().join(REPORT).exists());
 }
+
+#[test]
+fn a_directory_that_is_refused_keeps_its_mode() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("theirs"), "").unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o1777)).unwrap();
+    assert!(EvidenceDir::create(dir.path()).unwrap_err().to_string().contains("is not empty"));
+    assert_eq!(std::fs::metadata(dir.path()).unwrap().permissions().mode() & 0o7777, 0o1777);
+}

@@ -31,19 +31,25 @@ fn push_visible(out: &mut String, c: char) {
     }
 }
 
-/// One line for a terminal: what would steer it, or is not seen, stands as an escape (`\x1b`, `\u{202e}`, `\n`),
-/// and a backslash as two.
+/// One line for a terminal or a CI log: what would steer it, or is not seen, stands as an escape (`\x1b`, `\u{202e}`,
+/// `\n`), and a backslash as two. What a CI runner reads as a command of its own (`::` at the beginning of a line,
+/// however far indented; `##[` anywhere) is broken likewise.
 #[must_use]
 pub fn terminal(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
+    let mut blank = true;
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        let command = (blank && rest.as_str().starts_with(':') && c == ':')
+            || (c == '#' && rest.as_str().starts_with("#["));
         if c == '\\' {
             out.push_str("\\\\");
-        } else if is_deceptive(c) {
+        } else if command || is_deceptive(c) {
             push_visible(&mut out, c);
         } else {
             out.push(c);
         }
+        blank &= c.is_whitespace();
     }
     out
 }
@@ -157,6 +163,15 @@ mod tests {
         assert_eq!(terminal_bytes(b"a\xff\xfe\x07"), "a\\xff\\xfe\\x07");
         assert_eq!(terminal_lines(b"a\r\n\tb\x1b"), "a\\r\n\tb\\x1b");
         assert_eq!(terminal("häßlich 漢字 🎉"), "häßlich 漢字 🎉");
+    }
+
+    #[test]
+    fn no_line_is_a_runners_command() {
+        assert_eq!(terminal("::stop-commands::x"), "\\x3a:stop-commands::x");
+        assert_eq!(terminal("  ::add-mask::x"), "  \\x3a:add-mask::x");
+        assert_eq!(terminal("a::b"), "a::b");
+        assert_eq!(terminal("x ##[add-mask]e"), "x \\x23#[add-mask]e");
+        assert_eq!(terminal_lines(b"ok\n\t::error::y\n"), "ok\n\t\\x3a:error::y\n");
     }
 
     #[test]

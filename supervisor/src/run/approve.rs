@@ -5,14 +5,16 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::progress::Ui;
+use super::state_dirs::Place;
 use crate::event::hex;
 use crate::profile::Approvals;
 use crate::report::escape;
@@ -22,8 +24,6 @@ use crate::verdict::ApprovalOutcome;
 const MAX_LOG: u64 = 1 << 20;
 /// Between two looks at the log.
 const POLL: Duration = Duration::from_millis(50);
-/// Requests of one backend that are put to anybody; further ones are denied by policy.
-const MAX_REQUESTS: usize = 100;
 
 /// One request.
 #[derive(Debug, Clone)]
@@ -127,17 +127,17 @@ pub struct Approver {
     way: Way,
     timeout: Duration,
     ui: Arc<dyn Ui>,
-    asked: Mutex<usize>,
 }
 
 impl Approver {
-    /// Opens what answers come by.
+    /// Opens what answers come by. `writable` are the host paths that some sandbox of the run can write.
     ///
     /// # Errors
     /// There is no terminal, or no such log.
     pub fn new(
         how: &Approvals,
         tree: &Path,
+        writable: &[PathBuf],
         run_id: &str,
         timeout: Duration,
         ui: Arc<dyn Ui>,
@@ -148,20 +148,13 @@ impl Approver {
                 File::open("/dev/tty").map_err(ApproveError::Terminal)?;
                 Way::Terminal
             }
-            Approvals::File(path) => Way::Log(Mutex::new(open_log(path, tree)?)),
+            Approvals::File(path) => Way::Log(Mutex::new(open_log(path, tree, writable)?)),
         };
-        Ok(Self { run_id: run_id.to_owned(), way, timeout, ui, asked: Mutex::new(0) })
+        Ok(Self { run_id: run_id.to_owned(), way, timeout, ui })
     }
 
     /// Waits for an answer, at most as long as answers may take.
     pub async fn settle(&self, request: &Request) -> Answer {
-        {
-            let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-            *asked += 1;
-            if *asked > MAX_REQUESTS {
-                return Answer::denied("policy");
-            }
-        }
         match &self.way {
             Way::Deny => Answer::denied("policy"),
             Way::Terminal => self.on_terminal(request).await,
@@ -230,53 +223,84 @@ impl Approver {
 
     async fn on_terminal(&self, request: &Request) -> Answer {
         let (send, receive) = tokio::sync::oneshot::channel();
+        // Not a letter that somebody may have typed for another purpose: four digits of what is granted.
+        let word: String = request.subject_sha256.chars().take(4).collect();
         let prompt = format!(
-            "\napproval wanted: {}\n  request {}  sha256 {}\ngrant? [y/N] ",
+            "\napproval wanted: {}\n  request {}  sha256 {}\ntype {word} to grant, anything else denies: ",
             escape::terminal(&request.subject),
             escape::terminal(&request.id),
             request.subject_sha256
         );
         self.ui.hold(true);
-        // Left behind where nobody answers: a read of a terminal cannot be called off, and the process ends soon.
+        let limit = self.timeout;
         let spawned = std::thread::Builder::new().name("ask".into()).spawn(move || {
-            let _ = send.send(ask(&prompt));
+            let _ = send.send(ask(&prompt, &word, limit));
         });
         if spawned.is_err() {
             self.ui.hold(false);
             return Answer::denied("policy");
         }
-        let by = format!("uid:{}", rustix::process::getuid().as_raw());
-        let answered = tokio::time::timeout(self.timeout, receive).await;
+        let answered = receive.await;
         self.ui.hold(false);
+        let by = format!("uid:{}", rustix::process::getuid().as_raw());
         match answered {
-            Ok(Ok(Ok(true))) => Answer { outcome: ApprovalOutcome::Granted, by, reason: None },
-            Ok(Ok(Ok(false))) => Answer::denied(&by),
-            Ok(_) => Answer::denied("policy"),
-            Err(_) => Answer { outcome: ApprovalOutcome::Expired, by: "policy".into(), reason: None },
+            Ok(Ok(Some(true))) => Answer { outcome: ApprovalOutcome::Granted, by, reason: None },
+            Ok(Ok(Some(false))) => Answer::denied(&by),
+            Ok(Ok(None)) => Answer { outcome: ApprovalOutcome::Expired, by: "policy".into(), reason: None },
+            Ok(Err(_)) | Err(_) => Answer::denied("policy"),
         }
     }
 }
 
-fn ask(prompt: &str) -> std::io::Result<bool> {
+/// Asks on the terminal, and waits for a line at most as long as allowed; `None` where none came. What was typed before
+/// the question counts for nothing.
+fn ask(prompt: &str, word: &str, limit: Duration) -> std::io::Result<Option<bool>> {
     let terminal = File::options().read(true).write(true).open("/dev/tty")?;
+    rustix::termios::tcflush(&terminal, rustix::termios::QueueSelector::IFlush)?;
     (&terminal).write_all(prompt.as_bytes())?;
+    let until = Instant::now() + limit;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = rustix::event::Timespec::try_from(left).map_err(std::io::Error::other)?;
+        let mut fds = [PollFd::new(&terminal, PollFlags::IN)];
+        match rustix::event::poll(&mut fds, Some(&timeout)) {
+            Ok(0) => return Ok(None),
+            Ok(_) => break,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
     let mut line = String::new();
     BufReader::new((&terminal).take(256)).read_line(&mut line)?;
-    Ok(matches!(line.trim(), "y" | "Y" | "yes"))
+    Ok(Some(line.trim() == word))
 }
 
-fn open_log(path: &Path, tree: &Path) -> Result<AnswerLog, ApproveError> {
+fn open_log(path: &Path, tree: &Path, writable: &[PathBuf]) -> Result<AnswerLog, ApproveError> {
     let failed = |why: String| ApproveError::Log { path: path.display().to_string(), why };
     let file = File::open(path).map_err(|e| failed(e.to_string()))?;
     let meta = file.metadata().map_err(|e| failed(e.to_string()))?;
     if !meta.is_file() {
         return Err(failed("it is no regular file".into()));
     }
-    let real = path.canonicalize().map_err(|e| failed(e.to_string()))?;
-    if real.starts_with(tree) {
+    if meta.nlink() != 1 {
+        return Err(failed("it has another name (a hard link), by which a backend might write it".into()));
+    }
+    if meta.mode() & 0o022 != 0 {
+        return Err(failed("others than its owner may write it (chmod go-w)".into()));
+    }
+    let own = Place::of(path).map_err(|e| failed(e.to_string()))?;
+    let inside =
+        |dir: &Path| Place::of(dir).map(|place| place.overlaps(&own)).map_err(|e| failed(e.to_string()));
+    if inside(tree)? {
         return Err(failed(
             "it is inside the work tree, where a backend's copy could be mistaken for it".into(),
         ));
+    }
+    for dir in writable {
+        if inside(dir)? {
+            let why = format!("a backend can write it through the mount {}", dir.display());
+            return Err(failed(why));
+        }
     }
     Ok(AnswerLog { file, used: HashSet::new() })
 }
@@ -288,7 +312,7 @@ mod tests {
 
     fn approver(path: &Path, timeout: Duration) -> Approver {
         let how = Approvals::File(path.to_owned());
-        Approver::new(&how, Path::new("/nonexistent"), "r-1", timeout, Arc::new(Silent)).unwrap()
+        Approver::new(&how, Path::new("/nonexistent"), &[], "r-1", timeout, Arc::new(Silent)).unwrap()
     }
 
     fn line(request: &Request, run: &str, decision: &str) -> String {
@@ -338,12 +362,25 @@ mod tests {
     fn a_log_that_is_missing_or_in_the_tree_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let tree = dir.path().canonicalize().unwrap();
-        let error = |path: &Path| match open_log(path, &tree) {
+        let error = |path: &Path| match open_log(path, &tree, &[]) {
             Err(e) => e.to_string(),
             Ok(_) => panic!("taken"),
         };
         assert!(error(&tree.join("none")).contains("make an empty regular file"));
         std::fs::write(tree.join("log"), "").unwrap();
         assert!(error(&tree.join("log")).contains("inside the work tree"));
+        let shared = tempfile::tempdir().unwrap();
+        let log = shared.path().join("log");
+        std::fs::write(&log, "").unwrap();
+        let with = |writable: &[PathBuf]| open_log(&log, &tree, writable).err().map(|e| e.to_string());
+        assert_eq!(with(&[]), None);
+        assert!(
+            with(&[shared.path().to_owned()]).unwrap().contains("a backend can write it through the mount")
+        );
+        std::fs::hard_link(&log, shared.path().join("other")).unwrap();
+        assert!(with(&[]).unwrap().contains("hard link"));
+        std::fs::remove_file(shared.path().join("other")).unwrap();
+        std::fs::set_permissions(&log, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+        assert!(with(&[]).unwrap().contains("chmod go-w"));
     }
 }

@@ -1,8 +1,7 @@
 //! The backend: started in its sandbox, its streams captured and interpreted, its requests settled, its end seen.
 
-use std::future::Future;
 use std::os::fd::OwnedFd;
-use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -18,7 +17,7 @@ use super::log::RunLog;
 use super::plan::Plan;
 use super::progress::Ui;
 use super::sandbox::{self, StartError, Started, Wanted};
-use super::supervise::{Ask, Finish, Settle, Times, Watched, supervise};
+use super::supervise::{Ask, Finish, MAX_REQUESTS, Settle, Settling, Times, Watched, supervise};
 use super::view;
 use crate::capture::tail::LineTail;
 use crate::capture::{Capture, CaptureEnd, output_pipe};
@@ -26,7 +25,7 @@ use crate::engine::{Engine, Said, Stream};
 use crate::event::{EventType, NewEvent, Source};
 use crate::evidence::{EvidenceDir, STDERR, STDOUT};
 use crate::profile::MutationMode;
-use crate::verdict::{EngineEnd, ProviderFailure};
+use crate::verdict::{ApprovalOutcome, EngineEnd, ProviderFailure};
 
 /// What the adapters heard beside events.
 #[derive(Debug, Default)]
@@ -117,7 +116,7 @@ pub(super) async fn run(needs: Needs<'_>, interrupt: &mut Interrupt) -> Result<B
 
     let heard = Arc::new(Mutex::new(Heard::default()));
     let (over_send, over) = mpsc::unbounded_channel();
-    let (ask_send, asks) = mpsc::unbounded_channel();
+    let (ask_send, mut asks) = mpsc::unbounded_channel();
     let mut readers = Vec::new();
     for (stream, name, pipe) in [(Stream::Stdout, STDOUT, out_read), (Stream::Stderr, STDERR, err_read)] {
         let raw = needs.evidence.create_raw(name).map_err(|e| BackendError::Capture(e.to_string()))?;
@@ -159,7 +158,7 @@ pub(super) async fn run(needs: Needs<'_>, interrupt: &mut Interrupt) -> Result<B
         Ok(started) => started,
         Err(e) => {
             for reader in readers {
-                end_reader(reader, needs.evidence);
+                end_reader(reader, needs.evidence, needs.log);
             }
             return Err(e.into());
         }
@@ -181,17 +180,25 @@ pub(super) async fn run(needs: Needs<'_>, interrupt: &mut Interrupt) -> Result<B
         running: Arc::clone(&started.running),
         progress: readers.iter().map(|r| r.capture.progress()).collect(),
         over,
-        asks: Some((asks, &settler as &dyn Settle)),
+        asks: Some((&mut asks, &settler as &dyn Settle)),
         memory: started.watch_memory,
     };
     let finish = supervise(watched, times, interrupt, needs.ui.as_ref()).await.map_err(|e| e.to_string());
     if finish.is_err() {
         started.running.kill();
     }
-    let mut ends = readers.into_iter().map(|reader| end_reader(reader, needs.evidence));
+    let mut ends = readers.into_iter().map(|reader| end_reader(reader, needs.evidence, needs.log));
     let (Some(out), Some(err)) = (ends.next(), ends.next()) else {
         return Err(BackendError::Capture("a stream was lost".into()));
     };
+    // The adapters are done: what was asked and is not settled now never will be.
+    let mut unanswered = finish.as_ref().map(|f| f.unanswered.clone()).unwrap_or_default();
+    while let Ok(ask) = asks.try_recv() {
+        unanswered.push(ask);
+    }
+    for ask in unanswered {
+        settler.never(&ask);
+    }
     let settled = settler.settled.into_inner().unwrap_or_else(PoisonError::into_inner);
     let heard = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
     Ok(BackendRun { started, finish, captured: [out, err], heard, settled })
@@ -227,10 +234,11 @@ fn standard_input(answers: bool) -> std::io::Result<(OwnedFd, Option<OwnedFd>)> 
     Ok((read, Some(write)))
 }
 
-fn end_reader(reader: StreamReader, evidence: &EvidenceDir) -> (&'static str, CaptureEnd) {
+fn end_reader(reader: StreamReader, evidence: &EvidenceDir, log: &RunLog) -> (&'static str, CaptureEnd) {
     let end = reader.capture.finish();
-    // An adapter that panicked has told what it could; the raw log is whole without it.
-    let _ = reader.adapter.join();
+    if reader.adapter.join().is_err() {
+        log.defect(format!("the adapter of {} panicked: events and requests may be missing", reader.name));
+    }
     match &end.error {
         Some(error) => evidence.fail_write(reader.name, error),
         // Remembered by the directory where it fails.
@@ -247,6 +255,7 @@ fn interpret(
     heard: &Arc<Mutex<Heard>>,
     asks: mpsc::UnboundedSender<Ask>,
 ) -> std::io::Result<JoinHandle<()>> {
+    let asked = AtomicUsize::new(0);
     let adapter = Mutex::new(engine.adapter(stream));
     let log = Arc::clone(log);
     let heard = Arc::clone(heard);
@@ -254,9 +263,17 @@ fn interpret(
         let take = |said: Vec<Said>| {
             for one in said {
                 match one {
-                    Said::Event(event) => log.emit(event),
+                    Said::Event(mut event) => {
+                        if event.event_type == EventType::ApprovalRequested {
+                            event.call_id = event.call_id.as_deref().map(request_id);
+                        }
+                        log.emit(event);
+                    }
                     Said::Ask { id, subject } => {
-                        let _ = asks.send(Ask { id, subject });
+                        // One more than anybody answers is enough to be stopped for; a flood needs no queue.
+                        if asked.fetch_add(1, Ordering::Relaxed) <= MAX_REQUESTS {
+                            let _ = asks.send(Ask { id, subject });
+                        }
                     }
                     Said::End(end) => heard.lock().unwrap_or_else(PoisonError::into_inner).end = Some(end),
                     Said::Provider(failure) => {
@@ -295,9 +312,9 @@ struct Settler<'a> {
 }
 
 impl Settle for Settler<'_> {
-    fn settle<'a>(&'a self, ask: Ask) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+    fn settle<'a>(&'a self, ask: Ask) -> Settling<'a> {
         Box::pin(async move {
-            let request = Request::about(&ask.id, &ask.subject);
+            let request = Request::about(&request_id(&ask.id), &ask.subject);
             let answer = self.approver.settle(&request).await;
             self.log.emit(answer_event(&request, &answer));
             let bytes = self.engine.answer(&ask.id, answer.granted());
@@ -314,6 +331,29 @@ impl Settle for Settler<'_> {
     }
 }
 
+impl Settler<'_> {
+    /// A request that nobody will answer any more.
+    fn never(&self, ask: &Ask) {
+        let request = Request::about(&request_id(&ask.id), &ask.subject);
+        let answer = Answer {
+            outcome: ApprovalOutcome::Unsettled,
+            by: "policy".into(),
+            reason: Some("the backend ended without waiting for an answer".into()),
+        };
+        self.log.emit(answer_event(&request, &answer));
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner).push(Settled {
+            request,
+            asked_by: "backend",
+            answer,
+        });
+    }
+}
+
+/// The id of a backend's request in events, reports and answer logs: kept apart from the supervisor's own.
+fn request_id(id: &str) -> String {
+    format!("backend/{id}")
+}
+
 /// The event that says what became of a request.
 pub(super) fn answer_event(request: &Request, answer: &Answer) -> NewEvent {
     let event_type = if answer.granted() { EventType::ApprovalGranted } else { EventType::ApprovalDenied };
@@ -324,7 +364,7 @@ pub(super) fn answer_event(request: &Request, answer: &Answer) -> NewEvent {
         .with("subject", request.subject.clone())
         .with("subject_sha256", request.subject_sha256.clone())
         .with("decided_by", answer.by.clone());
-    if answer.outcome == crate::verdict::ApprovalOutcome::Expired {
+    if answer.outcome == ApprovalOutcome::Expired {
         event = event.with("reason", json!("no answer in time"));
     } else if let Some(reason) = &answer.reason {
         event = event.with("reason", reason.clone());

@@ -169,6 +169,7 @@ fn stop_word(stop: &Stop) -> &'static str {
         Stop::Wall => "its time ran out",
         Stop::Idle => "it was idle for too long",
         Stop::OverCap(_) => "its output was more than the log takes",
+        Stop::Requests => "it asked for approval",
         Stop::Memory(_) => "it used more memory than allowed",
         Stop::Interrupted(_) => "the run was interrupted",
     }

@@ -78,6 +78,7 @@ pub fn run(
     let approver = Approver::new(
         &plan.resolved.options.approvals,
         plan.repo.root_path(),
+        &plan.writable(),
         &freshness.run_id,
         plan.resolved.options.timeouts.approval,
         Arc::clone(&ui),

@@ -8,7 +8,7 @@ use super::backend::{self, BackendError, Needs};
 use super::interrupt::Interrupt;
 use super::lifecycle::{Run, approval_fact, supervisor};
 use super::sandbox::{self, StartError};
-use super::supervise::{Finish, Stop};
+use super::supervise::{Finish, MAX_REQUESTS, Stop};
 use crate::event::{EventType, format_micros, now_micros};
 use crate::evidence::payload;
 use crate::verdict::{self, ContradictionFact, Ending, LimitFact, Phase, SandboxFact, TimeoutFact, TreeEnd};
@@ -116,6 +116,9 @@ impl Run<'_> {
                     }
                     Stop::Memory(limit) => self.resource_limit("memory", "--memory", *limit, "watched"),
                     Stop::Interrupted(signal) => self.facts.interrupted = Some(*signal),
+                    Stop::Requests => {
+                        self.output_limit("approval requests", None, MAX_REQUESTS as u64, None);
+                    }
                     // Counted by the capture, which knows how much there was.
                     Stop::OverCap(_) => {}
                 }

@@ -124,6 +124,20 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Host paths that a sandbox of this run can write.
+    pub fn writable(&self) -> Vec<PathBuf> {
+        let all = [&self.backend_mounts, &self.test_mounts, &self.review_mounts];
+        all.into_iter()
+            .flatten()
+            .filter_map(|mount| match mount {
+                Mount::Bind { source, writable: true, .. } => Some(source.clone()),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
 /// What a mount is held against, each looked at once.
 struct Places<'a> {
     root: &'a Path,

@@ -21,6 +21,9 @@ use crate::exit::StopSignal;
 /// Between two looks at what can only be polled: idle time, memory.
 const TICK: Duration = Duration::from_millis(250);
 
+/// Requests for approval by one backend; one that makes more is stopped.
+pub(super) const MAX_REQUESTS: usize = 100;
+
 /// Times for one sandbox.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Times {
@@ -41,6 +44,8 @@ pub(super) enum Stop {
     Idle,
     /// It wrote more than a log may hold.
     OverCap(String),
+    /// It asked for approval more often than anybody would answer.
+    Requests,
     /// Its processes together were larger than the limit, in bytes, as the watcher saw it.
     Memory(u64),
     /// The run was interrupted.
@@ -56,10 +61,12 @@ pub(super) struct Finish {
     pub stop: Option<Stop>,
     /// From start to the death of the last process.
     pub took: Duration,
+    /// Requests that were seen and not settled when it ended.
+    pub unanswered: Vec<Ask>,
 }
 
 /// A request by the backend.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Ask {
     /// Its id.
     pub id: String,
@@ -67,10 +74,13 @@ pub(super) struct Ask {
     pub subject: String,
 }
 
+/// A request on its way to an answer.
+pub(super) type Settling<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+
 /// Settles requests while the backend waits.
 pub(super) trait Settle {
     /// Answers one request; what comes back is written to the backend.
-    fn settle<'a>(&'a self, ask: Ask) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
+    fn settle<'a>(&'a self, ask: Ask) -> Settling<'a>;
 }
 
 /// What is watched.
@@ -82,7 +92,7 @@ pub(super) struct Watched<'a> {
     /// Names of logs that are over their cap.
     pub over: mpsc::UnboundedReceiver<String>,
     /// Requests for approval, and who settles them.
-    pub asks: Option<(mpsc::UnboundedReceiver<Ask>, &'a dyn Settle)>,
+    pub asks: Option<(&'a mut mpsc::UnboundedReceiver<Ask>, &'a dyn Settle)>,
     /// Bytes of memory to watch where nothing enforces them.
     pub memory: Option<u64>,
 }
@@ -113,7 +123,8 @@ pub(super) async fn supervise(
     let mut stop: Option<Stop> = None;
     let mut kill_at: Option<TokioInstant> = None;
     let mut waiting: VecDeque<Ask> = VecDeque::new();
-    let mut settling: Option<Pin<Box<dyn Future<Output = ()> + '_>>> = None;
+    let mut settling: Option<(Ask, Settling<'_>)> = None;
+    let mut asked = 0usize;
     // Time that the backend spent waiting for an answer is no idle time.
     let mut last_answer = started;
     let (mut asks, settler) = match watched.asks.take() {
@@ -124,14 +135,15 @@ pub(super) async fn supervise(
         if settling.is_none()
             && let (Some(ask), Some(settler)) = (waiting.pop_front(), settler)
         {
-            settling = Some(settler.settle(ask));
+            settling = Some((ask.clone(), settler.settle(ask)));
         }
         let mut request = None;
         tokio::select! {
             biased;
             end = &mut ended => {
                 let ended = end.map_err(|_| LaunchError::Launcher("the waiting thread is gone".into()))??;
-                return Ok(Finish { ended, stop, took: started.elapsed() });
+                let unanswered = settling.take().map(|(ask, _)| ask).into_iter().chain(waiting).collect();
+                return Ok(Finish { ended, stop, took: started.elapsed(), unanswered });
             }
             signal = interrupt.next() => {
                 if kill_at.is_some() && matches!(stop, Some(Stop::Interrupted(_))) {
@@ -146,11 +158,15 @@ pub(super) async fn supervise(
                 watched.running.kill();
                 kill_at = None;
             }
-            () = async { if let Some(s) = settling.as_mut() { s.await } }, if settling.is_some() => {
+            () = async { if let Some((_, s)) = settling.as_mut() { s.await } }, if settling.is_some() => {
                 settling = None;
                 last_answer = Instant::now();
             }
             Some(ask) = async { match asks.as_mut() { Some(a) => a.recv().await, None => None } }, if asks.is_some() => {
+                asked += 1;
+                if asked > MAX_REQUESTS {
+                    request = Some(Stop::Requests);
+                }
                 waiting.push_back(ask);
             }
             _ = tick.tick() => {
@@ -169,7 +185,7 @@ pub(super) async fn supervise(
         }
         if let (Some(why), None) = (request, &stop) {
             // What floods or eats memory gets no grace: it would go on meanwhile.
-            if matches!(why, Stop::OverCap(_) | Stop::Memory(_)) || times.grace.is_zero() {
+            if matches!(why, Stop::OverCap(_) | Stop::Memory(_) | Stop::Requests) || times.grace.is_zero() {
                 watched.running.kill();
             } else {
                 watched.running.signal_all(TERM);
