@@ -285,8 +285,8 @@ fn open_log(path: &Path, tree: &Path, writable: &[PathBuf]) -> Result<AnswerLog,
     if meta.nlink() != 1 {
         return Err(failed("it has another name (a hard link), by which a backend might write it".into()));
     }
-    if meta.mode() & 0o022 != 0 {
-        return Err(failed("others than its owner may write it (chmod go-w)".into()));
+    if meta.mode() & 0o002 != 0 {
+        return Err(failed("everybody may write it (chmod o-w)".into()));
     }
     let own = Place::of(path).map_err(|e| failed(e.to_string()))?;
     let inside =
@@ -381,6 +381,6 @@ mod tests {
         assert!(with(&[]).unwrap().contains("hard link"));
         std::fs::remove_file(shared.path().join("other")).unwrap();
         std::fs::set_permissions(&log, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
-        assert!(with(&[]).unwrap().contains("chmod go-w"));
+        assert!(with(&[]).unwrap().contains("chmod o-w"));
     }
 }
