@@ -44,7 +44,7 @@ mechanisms! {
     Overlay = 7, "work tree held in an overlay";
     ProcMasked = 8, "fresh /proc, kernel files masked, /proc/sys read-only";
     DiskLimit = 9, "size-limited private file systems";
-    Rlimits = 10, "rlimits: tasks of this user namespace, open files, core dumps";
+    Rlimits = 10, "rlimits: tasks of this user namespace, open files";
     CapabilitiesEmpty = 11, "all five capability sets empty, securebits locked";
     NoNewPrivs = 12, "no_new_privs";
     Landlock = 13, "Landlock domain, seen to refuse";
@@ -57,6 +57,7 @@ mechanisms! {
     CgroupMemory = 20, "memory limited by cgroup";
     CgroupTasks = 21, "tasks limited by cgroup";
     CgroupCpu = 22, "CPU limited by cgroup";
+    CoreDumps = 23, "core dumps stopped, also for a core_pattern that is a pipe or a socket";
 }
 
 /// Mechanisms in force, and versions where they have one.

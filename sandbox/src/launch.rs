@@ -186,6 +186,7 @@ fn read_request(fd: OwnedFd) -> std::io::Result<(Request, Vec<u8>, Vec<u8>)> {
 /// The launcher process. It owns no terminal, so that a Ctrl-C is the supervisor's alone to act on.
 fn serve(socket: OwnedFd, supervisor: OwnedFd) -> ! {
     let _ = nix::unistd::setsid();
+    allow_core_limit();
     process::blank_command_line(c"proctor-init");
     process::ignore_children();
     if let Ok(null) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null") {
@@ -212,6 +213,15 @@ fn serve(socket: OwnedFd, supervisor: OwnedFd) -> ! {
                 }
             }
         }
+    }
+}
+
+/// Against a piped core_pattern only a limit of exactly 1 helps, 0 does not (core(5)): where the caller's hard limit is
+/// 0, whoever has CAP_SYS_RESOURCE raises it. For others `Mechanism::CoreDumps` will not be in force.
+fn allow_core_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if getrlimit(Resource::RLIMIT_CORE).is_ok_and(|(_, hard)| hard == 0) {
+        let _ = setrlimit(Resource::RLIMIT_CORE, 1, 1);
     }
 }
 

@@ -147,6 +147,10 @@ fn connect_stdio(plan: &Plan) -> Result<(), Errno> {
 fn verify(plan: &Plan, streams: RawFd, pipe: RawFd) -> ChildResult<u64> {
     let fail = |step| Err(Failure { step, label: NO_LABEL, errno: Errno::EPERM });
     let mut bits = Mechanism::NewSession.bit() | Mechanism::Rlimits.bit();
+    // A hard limit of 0 that was there before cannot be raised, and does not stop a piped core_pattern.
+    if nix::sys::resource::getrlimit(Resource::RLIMIT_CORE).at(Step::Rlimit, NO_LABEL)? == (1, 1) {
+        bits |= Mechanism::CoreDumps.bit();
+    }
     if !lockdown::capabilities_empty().at(Step::CheckCapabilities, NO_LABEL)? {
         return fail(Step::CheckCapabilities);
     }

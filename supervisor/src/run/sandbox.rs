@@ -192,6 +192,11 @@ pub fn start(
         missing
             .push("signal and abstract socket scoping: the kernel's Landlock is older than ABI 6".to_owned());
     }
+    if !running.enforced().has(Mechanism::CoreDumps) && cores_lead_out() {
+        missing.push(
+            "core dumps: the caller's hard RLIMIT_CORE is 0, which does not keep them from the host's core_pattern program; start with `ulimit -Hc 1` or higher".to_owned(),
+        );
+    }
     if wanted.net == Network::Host {
         missing.push("network isolation: the host's network was asked for".to_owned());
     }
@@ -203,4 +208,26 @@ pub fn start(
         }
     }
     Ok(Started { running: Arc::new(running), missing, watch_memory, enforcers, disk, identity })
+}
+
+/// Whether the host hands core dumps to a program (core(5)). Unreadable counts as yes.
+fn cores_lead_out() -> bool {
+    std::fs::read_to_string("/proc/sys/kernel/core_pattern").map_or(true, |pattern| leads_out(&pattern))
+}
+
+fn leads_out(core_pattern: &str) -> bool {
+    core_pattern.starts_with(['|', '@'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pipes_and_sockets_take_cores_out() {
+        assert!(leads_out("|/usr/lib/systemd/systemd-coredump %P"));
+        assert!(leads_out("@/run/coredump.sock"));
+        assert!(!leads_out("core"));
+        assert!(!leads_out("/var/crash/core.%p"));
+    }
 }
