@@ -91,6 +91,7 @@ impl Plan {
             }
         }
         let git = git_view(&repo).map_err(error)?;
+        places.check_objects(&git.object_dirs)?;
         let mounts = |rules: &[MountRule]| -> Result<Vec<Mount>, PlanError> {
             let mut all = view::mounts(rules).map_err(error)?;
             all.extend(guard::masks(&all, env.home().as_deref()).map_err(error)?);
@@ -148,7 +149,41 @@ struct Places<'a> {
     tree: Vec<(PathBuf, Place)>,
 }
 
+/// Names at the top of an object directory: fan-out, `pack`, `info`, and what git leaves while it works.
+fn is_object_name(name: &[u8]) -> bool {
+    (name.len() == 2 && name.iter().all(u8::is_ascii_hexdigit))
+        || name == b"pack"
+        || name == b"info"
+        || name.starts_with(b"tmp_")
+        || name.ends_with(b".lock")
+}
+
 impl<'a> Places<'a> {
+    /// Alternates name directories of the host, in a file that came with the repository: only what is an object
+    /// directory is shown (gitrepository-layout(5)).
+    fn check_objects(&self, object_dirs: &[PathBuf]) -> Result<(), PlanError> {
+        // The first is the repository's own.
+        for dir in object_dirs.iter().skip(1) {
+            let shown = dir.display();
+            let place = Place::of(dir).map_err(error)?;
+            if let Some((own, _)) = self.own.iter().find(|(_, own)| own.overlaps(&place)) {
+                return fail(format!(
+                    "the repository's objects/info/alternates names {shown}, which would show Proctor's own {}; remove that line",
+                    own.display()
+                ));
+            }
+            for entry in std::fs::read_dir(dir).map_err(error)? {
+                let name = entry.map_err(error)?.file_name();
+                if !is_object_name(name.as_encoded_bytes()) {
+                    return fail(format!(
+                        "the repository's objects/info/alternates names {shown}, which is no git object directory: it holds {name:?}; remove that line"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn new(repo: &'a Repo, dirs: &StateDirs, evidence: &Path) -> Result<Self, PlanError> {
         let place = |path: PathBuf| -> Result<(PathBuf, Place), PlanError> {
             let place = Place::of(&path).map_err(|e| error(format_args!("{}: {e}", path.display())))?;
