@@ -108,3 +108,37 @@ fn a_core_dump_stays_off_whatever_the_hosts_pattern_is() {
         assert!(!text.contains("core."), "{user:?}: {text}");
     }
 }
+
+#[test]
+fn a_caller_whose_hard_limit_forbids_cores_is_no_way_around_it() {
+    for user in users() {
+        let world = World::new(user);
+        let proof = Proof::new(&world);
+        let mut command = world.command("prlimit");
+        let output = command
+            .args(["--core=0:0", "--"])
+            .arg(crate::binary())
+            .args(["run", "--no-test", "--mutation", "discard", "--repo"])
+            .arg(proof.repo.path())
+            .args(["--", "grep", "^Max core", "/proc/self/limits"])
+            .output()
+            .unwrap();
+        let evidence = String::from_utf8_lossy(&output.stdout).lines().last().unwrap_or_default().to_owned();
+        let evidence = std::path::Path::new(&evidence);
+        let text = std::fs::read_to_string(evidence.join("backend.stdout.log"))
+            .unwrap_or_else(|e| panic!("{user:?}: {e}: {output:?}"));
+        let fields: Vec<&str> = text.split_whitespace().collect();
+        // CAP_SYS_RESOURCE raises it to 1; others cannot, and are told where it matters: at a pipe or a socket.
+        let gap = fields[4] != "1";
+        assert!(user == User::Root || fields[4..6] == ["0", "0"], "{user:?}: {text}");
+        let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
+        let report = std::fs::read_to_string(evidence.join("report.json")).unwrap();
+        assert_eq!(report.contains("\"core_dumps\""), !gap, "{user:?}: claimed and not so: {report}");
+        let gap = gap && pattern.starts_with(['|', '@']);
+        assert_eq!(
+            report.contains("core dumps: the caller's hard RLIMIT_CORE is 0"),
+            gap,
+            "{user:?}: {report}"
+        );
+    }
+}

@@ -28,11 +28,11 @@ pub(super) fn probe() -> &'static Path {
     static PLACE: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
     &PLACE
         .get_or_init(|| {
-            let dir = tempfile::Builder::new().prefix("proctor-probe-").tempdir().unwrap();
-            std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+            let dir = tempfile::Builder::new().prefix("proctor-probe-").tempdir().expect("harness");
+            std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).expect("harness");
             let path = dir.path().join("probe");
-            std::fs::copy(env!("CARGO_BIN_EXE_probe"), &path).unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            std::fs::copy(env!("CARGO_BIN_EXE_probe"), &path).expect("harness");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("harness");
             (dir, path)
         })
         .1
@@ -80,7 +80,7 @@ impl<'w> Proof<'w> {
             .args(["run", "--no-test", "--mutation", "discard", "--repo"])
             .arg(self.repo.path())
             .arg("--ro")
-            .arg(probe().parent().unwrap())
+            .arg(probe().parent().expect("harness"))
             .args(&self.options)
             .arg("--")
             .args(argv)
@@ -104,7 +104,7 @@ impl<'w> Proof<'w> {
     /// What attacks come to in a plain process of this user.
     pub(super) fn outside(&self, attacks: &[String]) -> Vec<String> {
         let mut command = self.world.command(probe());
-        let output = command.args(attacks).current_dir(self.repo.path()).output().unwrap();
+        let output = command.args(attacks).current_dir(self.repo.path()).output().expect("harness");
         results(attacks, &String::from_utf8_lossy(&output.stdout))
     }
 

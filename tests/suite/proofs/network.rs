@@ -142,7 +142,8 @@ fn a_socket_in_the_work_tree_or_below_a_mount_does_not_answer() {
         let _tree = UnixListener::bind(&tree).unwrap();
         user.own(&world.path("."));
         let dir = world.path("shown").display().to_string();
-        for option in ["--ro", "--rw", "--overlay"] {
+        // An overlay's socket is another inode than the one that is listened on.
+        for (option, answer) in [("--ro", "EACCES"), ("--rw", "EACCES"), ("--overlay", "ECONNREFUSED")] {
             let proof = Proof { world: &world, repo: harness::TestRepo::small(&world), options: Vec::new() };
             let proof = proof.with([option.to_owned(), dir.clone()]);
             let out =
@@ -150,7 +151,7 @@ fn a_socket_in_the_work_tree_or_below_a_mount_does_not_answer() {
             assert_eq!(out, ["ok", "ok"], "{user:?} {option}");
             let inside =
                 proof.inside(&[format!("unix {}", shown.display()), format!("unix {}", tree.display())]);
-            assert_eq!(inside, ["EACCES", "ECONNREFUSED"], "{user:?} {option}");
+            assert_eq!(inside, [answer, "ECONNREFUSED"], "{user:?} {option}");
         }
     }
 }

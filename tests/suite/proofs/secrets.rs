@@ -219,3 +219,38 @@ fn a_file_of_mode_600_of_another_user_stays_closed_below_a_mount() {
         ]);
     }
 }
+
+#[test]
+fn alternates_of_a_hostile_repository_show_no_other_directory() {
+    for user in users() {
+        let world = World::new(user);
+        world.write("home/.ssh/id_ed25519", "ALTERNATE-SECRET");
+        world.write("state/proctor/runs/x/report.json", "ALTERNATE-SECRET");
+        world.user.own(&world.path("."));
+        for place in ["home/.ssh", "home", "state/proctor"] {
+            let repo = harness::TestRepo::new(
+                &world,
+                &format!("hostile-{}", place.replace('/', "-")),
+                &[("f", "x\n")],
+            );
+            repo.write(".git/objects/info/alternates", format!("{}\n", world.path(place).display()));
+            let outcome = crate::proctor(&world)
+                .args(["run", "--no-test", "--mutation", "discard", "--repo"])
+                .arg(repo.path())
+                .args(["--", "sh", "-c", "grep -ra ALTERNATE-SECRET /run/proctor; true"])
+                .run();
+            assert_eq!(outcome.code, Some(2), "{user:?} {place}: {outcome:#?}");
+            assert!(outcome.stderr.contains("alternates"), "{user:?}: {outcome:#?}");
+        }
+        // A real object directory goes on serving.
+        let real = harness::TestRepo::new(&world, "real", &[("f", "x\n")]);
+        let borrower = harness::TestRepo::new(&world, "borrower", &[("g", "y\n")]);
+        borrower.write(".git/objects/info/alternates", format!("{}/.git/objects\n", real.path().display()));
+        let outcome = crate::proctor(&world)
+            .args(["run", "--no-test", "--mutation", "discard", "--repo"])
+            .arg(borrower.path())
+            .args(["--", "git", "fsck"])
+            .run();
+        outcome.expect(0, &[]);
+    }
+}

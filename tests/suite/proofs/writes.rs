@@ -54,7 +54,7 @@ fn paths_and_links_out_of_the_tree_lead_nowhere() {
 }
 
 fn proof_dir(file: &str) -> String {
-    file.strip_suffix("/file").unwrap().to_owned()
+    file.strip_suffix("/file").expect("harness").to_owned()
 }
 
 #[test]

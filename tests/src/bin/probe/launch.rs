@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use proctor_sandbox::error::LaunchError;
 use proctor_sandbox::launch::{Descriptors, Launcher};
+use proctor_sandbox::seed::Seed;
 use proctor_sandbox::spec::{Identity, InjectedFile, Limits, Mount, Network, Program, SandboxSpec, Tree};
 
 /// Runs a case and says what came of it.
@@ -28,7 +29,7 @@ pub(crate) fn case(args: &[String]) -> String {
     let dir = PathBuf::from(dir);
     let mut spec = plain(&dir);
     match (*name, rest) {
-        ("works", _) => {}
+        ("works" | "bad-seed", _) => {}
         ("missing-source", _) => {
             let gone = dir.join("not-there");
             spec.view.push(Mount::Bind { source: gone, target: "/data".into(), writable: false });
@@ -39,7 +40,7 @@ pub(crate) fn case(args: &[String]) -> String {
         }
         ("missing-program", _) => spec.program = Some(program(&["not-a-program"], &dir)),
         ("not-executable", _) => {
-            spec.program = Some(program(&[&dir.join("file").to_string_lossy()], &dir));
+            spec.program = Some(program(&[&dir.join("tree/file").to_string_lossy()], &dir));
         }
         ("swapped-tree", _) => {
             if let Some(tree) = &mut spec.tree {
@@ -73,17 +74,24 @@ pub(crate) fn case(args: &[String]) -> String {
         }
         _ => return "no such case".into(),
     }
-    let result = launch(&launcher, &spec);
+    let mut seed = Seed::new();
+    if *name == "bad-seed" {
+        // Before the overlay is mounted it would be one; through the overlay it is no operation.
+        let _ = seed.opaque_dir(b"new", 0o755);
+    }
+    let result = launch(&launcher, &spec, seed);
     told(result)
 }
 
-fn launch(launcher: &Launcher, spec: &SandboxSpec) -> Result<(), LaunchError> {
+fn launch(launcher: &Launcher, spec: &SandboxSpec, tree_seed: Seed) -> Result<(), LaunchError> {
     let null = || File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from);
     let (Ok(stdin), Ok(stdout), Ok(stderr)) = (null(), null(), null()) else {
         return Err(LaunchError::Launcher("no /dev/null".into()));
     };
-    let running = launcher
-        .launch(spec, Descriptors { stdio: vec![stdin, stdout, stderr], ..Descriptors::default() })?;
+    let running = launcher.launch(
+        spec,
+        Descriptors { stdio: vec![stdin, stdout, stderr], tree_seed, ..Descriptors::default() },
+    )?;
     running.wait().map(drop)
 }
 
