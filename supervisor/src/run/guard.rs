@@ -135,6 +135,40 @@ fn bound_sockets() -> Vec<PathBuf> {
         .collect()
 }
 
+/// All mount points (proc(5), mountinfo): a recursive bind shows those below it too.
+///
+/// # Errors
+/// The table cannot be read.
+pub fn mount_points() -> io::Result<Vec<PathBuf>> {
+    use std::os::unix::ffi::OsStringExt;
+    let table = fs::read("/proc/self/mountinfo")?;
+    let points = table
+        .split(|b| *b == b'\n')
+        .filter_map(|line| line.split(|b| *b == b' ').nth(4))
+        .map(|point| PathBuf::from(std::ffi::OsString::from_vec(unescape(point))));
+    Ok(points.collect())
+}
+
+/// Blank, tab, newline and backslash are three octal digits behind a backslash.
+fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, tail)) = rest.split_first() {
+        let code = tail.get(..3).and_then(|d| u8::from_str_radix(std::str::from_utf8(d).ok()?, 8).ok());
+        match (first, code) {
+            (b'\\', Some(byte)) => {
+                out.push(byte);
+                rest = &tail[3..];
+            }
+            _ => {
+                out.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    out
+}
+
 fn sockets(source: &Path, bound: &[PathBuf], target: &Path) -> Result<BTreeSet<PathBuf>, GuardError> {
     let mut found: BTreeSet<PathBuf> =
         bound.iter().filter_map(|path| path.strip_prefix(source).ok().map(Path::to_owned)).collect();
@@ -231,6 +265,12 @@ mod tests {
             [shown.join("dotfiles/config/gh"), shown.join("dotfiles/npmrc")],
             "shown under another name"
         );
+    }
+
+    #[test]
+    fn mount_points_are_read_from_the_table() {
+        assert_eq!(unescape(br"/a\040b\134c\x"), br"/a b\c\x");
+        assert!(mount_points().unwrap().contains(&PathBuf::from("/proc")));
     }
 
     #[test]

@@ -147,6 +147,8 @@ struct Places<'a> {
     own: Vec<(PathBuf, Place)>,
     /// What a writable mount must not reach: the work tree and its repository.
     tree: Vec<(PathBuf, Place)>,
+    /// Where something is mounted on this host.
+    points: Vec<PathBuf>,
 }
 
 /// Names at the top of an object directory: fan-out, `pack`, `info`, and what git leaves while it works.
@@ -199,6 +201,7 @@ impl<'a> Places<'a> {
             evidence: place(evidence.to_owned())?,
             own: dirs.own().into_iter().map(place).collect::<Result<_, _>>()?,
             tree: tree.into_iter().map(place).collect::<Result<_, _>>()?,
+            points: guard::mount_points().map_err(error)?,
         })
     }
 
@@ -229,23 +232,43 @@ impl<'a> Places<'a> {
         let Ok(place) = Place::of(&rule.path) else {
             return Ok(());
         };
-        let Some(real) = place.real() else {
+        let Some(real) = place.real().map(Path::to_owned) else {
             return Ok(());
         };
-        for (own, own_place) in self.own.iter().chain([&self.evidence]) {
-            if place.overlaps(own_place) {
-                return fail(format!(
-                    "the mount {shown} would show Proctor's own {}: state, configuration and evidence are never shown; mount something narrower, or move them with XDG_STATE_HOME, XDG_CONFIG_HOME or --evidence",
-                    own.display()
-                ));
-            }
+        let mut seen = vec![place];
+        // A recursive bind shows what is mounted below it as well, under whatever name it is known elsewhere. A mount
+        // point that this user cannot look at, the backend cannot look into either.
+        if rule.mode != MountMode::Overlay {
+            let below = self.points.iter().filter(|p| **p != real && p.starts_with(&real));
+            seen.extend(below.filter_map(|p| Place::of(p).ok()));
         }
-        for (tree, tree_place) in &self.tree {
-            if rule.mode == MountMode::Rw && place.overlaps(tree_place) {
-                return fail(format!(
-                    "the writable mount {shown} overlaps {}: a backend could write past the overlay into the real repository; mount something narrower",
-                    tree.display()
-                ));
+        for seen in &seen {
+            for (own, own_place) in self.own.iter().chain([&self.evidence]) {
+                if seen.overlaps(own_place) {
+                    return fail(format!(
+                        "the mount {shown} would show Proctor's own {}: state, configuration and evidence are never shown; mount something narrower, or move them with XDG_STATE_HOME, XDG_CONFIG_HOME or --evidence",
+                        own.display()
+                    ));
+                }
+            }
+            for (tree, tree_place) in self.tree.iter().filter(|(_, place)| seen.overlaps(place)) {
+                if rule.mode == MountMode::Rw {
+                    return fail(format!(
+                        "the writable mount {shown} overlaps {}: a backend could write past the overlay into the real repository; mount something narrower",
+                        tree.display()
+                    ));
+                }
+                let by_name = match (seen.real(), tree_place.real()) {
+                    (Some(seen), Some(tree)) => tree.starts_with(seen) || seen.starts_with(tree),
+                    _ => false,
+                };
+                if !by_name {
+                    return fail(format!(
+                        "the mount {shown} would show {} under a second name ({}), where nothing is hidden; mount something narrower",
+                        tree.display(),
+                        seen.real().unwrap_or(&rule.path).display()
+                    ));
+                }
             }
         }
         if real.starts_with(self.root) {
