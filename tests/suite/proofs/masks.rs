@@ -223,3 +223,49 @@ fn proctors_own_places_are_refused_as_mounts() {
         }
     }
 }
+
+#[test]
+fn a_hidden_link_hides_what_it_leads_to() {
+    for user in users() {
+        let world = World::new(user);
+        let repo =
+            TestRepo::new(&world, "linked", &[(".gitignore", ".env*\nconfig/\n"), ("check.sh", "true\n")]);
+        repo.write("config/real", SECRET);
+        symlink("config/real", repo.path().join(".env")).unwrap();
+        user.own(repo.path());
+        let proof = Proof { world: &world, repo, options: Vec::new() };
+        proof.prove(&[row("cat .env", SECRET, "EACCES"), row("cat config/real", SECRET, "EACCES")]);
+    }
+}
+
+#[test]
+fn the_tree_under_a_second_name_is_refused() {
+    // Only root can make one that is no link.
+    if users().len() < 2 {
+        return;
+    }
+    for user in users() {
+        let world = World::new(user);
+        let proof = hidden(&world);
+        std::fs::create_dir_all(world.path("outer/alias")).unwrap();
+        symlink(proof.repo.path(), world.path("outer/link")).unwrap();
+        user.own(&world.path("outer"));
+        let alias = world.path("outer/alias");
+        let mount = |args: &[&std::ffi::OsStr]| {
+            assert!(std::process::Command::new(args[0]).args(&args[1..]).status().unwrap().success());
+        };
+        mount(&["mount".as_ref(), "--bind".as_ref(), proof.repo.path().as_os_str(), alias.as_os_str()]);
+        let outcomes: Vec<_> = ["outer/alias", "outer/alias/dir", "outer", "outer/link"]
+            .iter()
+            .flat_map(|path| ["--ro", "--test-ro", "--rw"].map(|option| (path, option)))
+            .map(|(path, option)| {
+                let run = proctor(&world).args(["run", "--no-test", "--repo"]).arg(proof.repo.path());
+                (path, option, run.arg(option).arg(world.path(path)).args(["--", "true"]).run())
+            })
+            .collect();
+        mount(&["umount".as_ref(), alias.as_os_str()]);
+        for (path, option, outcome) in outcomes {
+            assert_eq!(outcome.code, Some(2), "{user:?} {option} {path}: {outcome:#?}");
+        }
+    }
+}

@@ -4,6 +4,7 @@
 //! Each attack is carried out twice by the same program (`tests/src/bin/probe`): by a plain process of the same user,
 //! where it must succeed, and as the backend of a run, where it must not.
 
+mod document;
 mod kernel;
 mod layers;
 mod limits;
