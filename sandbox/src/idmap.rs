@@ -76,3 +76,29 @@ pub(crate) fn clone_for(path: &Path, host_uid: u32, host_gid: u32) -> StepResult
     mount::idmap(tree.as_fd(), userns.as_fd(), attributes).map_err(at(Step::IdmapSet))?;
     Ok(tree)
 }
+
+/// A detached clone of a source that the sandbox's host uid could not open by its path: below a directory that others
+/// may not enter it is opened here, by whoever may; and what is itself closed to others is shown as its owner sees it,
+/// since it was named. `None` where the sandbox can open it alone, which locks its flags in addition.
+pub(crate) fn clone_closed(path: &Path, host_uid: u32, host_gid: u32) -> StepResult<Option<OwnedFd>> {
+    use std::os::unix::fs::MetadataExt;
+    let failed = |e: std::io::Error| {
+        let errno = Errno::from_raw(e.raw_os_error().unwrap_or(0));
+        StepError::new(Step::OpenSource, path.to_string_lossy(), errno)
+    };
+    let meta = std::fs::symlink_metadata(path).map_err(failed)?;
+    let needed = if meta.is_dir() { 0o005 } else { 0o004 };
+    if meta.mode() & needed != needed {
+        return clone_for(path, host_uid, host_gid).map(Some);
+    }
+    for above in path.ancestors().skip(1) {
+        if std::fs::symlink_metadata(above).map_err(failed)?.mode() & 0o001 == 0 {
+            let at = |errno| StepError::new(Step::OpenSource, path.to_string_lossy(), errno);
+            let c_path =
+                std::ffi::CString::new(path.as_os_str().as_bytes()).map_err(|_| at(Errno::EINVAL))?;
+            let source = crate::child::open_source(&c_path).map_err(at)?;
+            return mount::open_tree_clone(source.as_fd(), c"", true).map(Some).map_err(at);
+        }
+    }
+    Ok(None)
+}

@@ -18,7 +18,7 @@ use crate::enforced::Mechanism;
 use crate::error::{LaunchError, Step, StepError};
 use crate::idmap;
 use crate::landlock::Domain;
-use crate::plan::{Inputs, Plan};
+use crate::plan::{Cloning, Inputs, Plan};
 use crate::running::Running;
 use crate::seed::Seed;
 use crate::spec::{Network, SandboxSpec};
@@ -262,8 +262,13 @@ fn launch(fds: Vec<OwnedFd>, supervisor: &OwnedFd, sent: &mut Vec<OwnedFd>) -> R
         privileged,
     };
     let identity = spec.identity;
-    let plan = Plan::new(&spec, inputs, domain, &mut |path: &Path| {
-        idmap::clone_for(path, identity.host_uid, identity.host_gid).map(Some).map_err(LaunchError::from)
+    let plan = Plan::new(&spec, inputs, domain, &mut |path: &Path, why: Cloning| {
+        let (uid, gid) = (identity.host_uid, identity.host_gid);
+        match why {
+            Cloning::Owned => idmap::clone_for(path, uid, gid).map(Some),
+            Cloning::Shown => idmap::clone_closed(path, uid, gid),
+        }
+        .map_err(LaunchError::from)
     })?;
 
     let mut flags = libc::CLONE_NEWUSER

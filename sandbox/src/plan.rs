@@ -135,8 +135,17 @@ pub(crate) struct Inputs {
     pub(crate) privileged: bool,
 }
 
-/// Makes an idmapped clone of a host directory for the sandbox's identity; `None` where none is needed.
-pub(crate) type Idmapper<'a> = &'a mut dyn FnMut(&Path) -> Result<Option<OwnedFd>, LaunchError>;
+/// Why root clones a source before the sandbox exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cloning {
+    /// It is written as the sandbox's own: always, idmapped.
+    Owned,
+    /// It is only read: where the sandbox could not open it.
+    Shown,
+}
+
+/// Makes a clone of a host path for the sandbox's identity; `None` where none is needed.
+pub(crate) type Idmapper<'a> = &'a mut dyn FnMut(&Path, Cloning) -> Result<Option<OwnedFd>, LaunchError>;
 
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 
@@ -178,7 +187,8 @@ impl Plan {
         for (index, mount) in spec.view.iter().enumerate() {
             match mount {
                 Mount::Bind { source, target, writable } => {
-                    let idmapped = if *writable && inputs.privileged { idmap(source)? } else { None };
+                    let why = if *writable { Cloning::Owned } else { Cloning::Shown };
+                    let idmapped = if inputs.privileged { idmap(source, why)? } else { None };
                     if *writable {
                         rules.push((target.clone(), domain.write));
                     }
@@ -191,7 +201,7 @@ impl Plan {
                     });
                 }
                 Mount::Overlay { source, target } => {
-                    let idmapped = if inputs.privileged { idmap(source)? } else { None };
+                    let idmapped = if inputs.privileged { idmap(source, Cloning::Owned)? } else { None };
                     rules.push((target.clone(), domain.write));
                     ops.push(Op::Overlay {
                         source: labels.source(source)?,
@@ -230,7 +240,7 @@ impl Plan {
                 if tree.writable {
                     rules.push((tree.path.clone(), domain.write));
                 }
-                let idmapped = if inputs.privileged { idmap(&tree.path)? } else { None };
+                let idmapped = if inputs.privileged { idmap(&tree.path, Cloning::Owned)? } else { None };
                 Some(tree_plan(&mut labels, tree, idmapped, inputs.upper_seed, inputs.tree_seed)?)
             }
         };

@@ -278,7 +278,7 @@ fn apply(op: &Op, source: Option<BorrowedFd<'_>>, store: &Store, root: BorrowedF
             if !writable {
                 flags |= mount::ATTR_RDONLY;
             }
-            mount::restrict(mounted.as_fd(), flags, idmapped.is_none()).at(Step::BindFlags, named.label)?;
+            mount::restrict(mounted.as_fd(), flags, true).at(Step::BindFlags, named.label)?;
             let directory = is_dir(mounted.as_fd()).at(Step::BindClone, named.label)?;
             let at = target_for(root, target, directory)?;
             mount::attach(mounted.as_fd(), at.as_fd(), c"").at(Step::BindAttach, target.label)

@@ -254,3 +254,36 @@ fn alternates_of_a_hostile_repository_show_no_other_directory() {
         outcome.expect(0, &[]);
     }
 }
+
+#[test]
+fn what_is_named_is_shown_below_closed_directories_and_its_neighbours_are_not() {
+    for user in users() {
+        let world = World::new(user);
+        world.write("closed/shown/file", "shown");
+        world.write("closed/secret", "secret");
+        world.write("closed/own/file", "named");
+        for (dir, mode) in [("closed", 0o700), ("closed/own", 0o700)] {
+            std::fs::set_permissions(world.path(dir), std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let (shown, own) = (world.path("closed/shown"), world.path("closed/own"));
+        let proof = Proof::new(&world).with(
+            ["--ro", &shown.display().to_string(), "--ro", &own.display().to_string()].map(str::to_owned),
+        );
+        // The repository too: a root's checkout below a directory of mode 700, with objects that root alone may read.
+        std::fs::set_permissions(
+            proof.repo.path().join(".git/objects"),
+            std::fs::Permissions::from_mode(0o700),
+        )
+        .unwrap();
+        std::fs::set_permissions(world.path("."), std::fs::Permissions::from_mode(0o700)).unwrap();
+        proof.prove(&[
+            row(format!("cat {}/file", shown.display()), "shown", "shown"),
+            row(format!("cat {}/file", own.display()), "named", "named"),
+            row(format!("read {}", world.path("closed/secret").display()), "ok", "ENOENT"),
+            row(format!("write {}/file", own.display()), "ok", "EROFS|EACCES"),
+            row(format!("write {}/file", shown.display()), "ok", "EROFS|EACCES"),
+            row(format!("chmod {} 777", own.display()), "ok", "EROFS|EACCES|EPERM"),
+        ]);
+        assert_eq!(proof.shell("git log --format=%s").text("backend.stdout.log"), "base\n", "{user:?}");
+    }
+}
