@@ -126,18 +126,19 @@ fn a_start_that_fails_names_step_path_and_errno() {
             assert!(got.contains("an ordinary user can only map its own uid"), "{got}");
         }
         assert_eq!(std::fs::read_to_string(world.path("host/victim")).unwrap(), "untouched\n");
-        assert_eq!(alive(&dir), Vec::<String>::new(), "{user:?}: something is alive behind an error");
+        assert_eq!(alive(), Vec::<String>::new(), "{user:?}: something is alive behind an error");
     }
 }
 
-/// Command lines of launchers and sandboxes that this probe started.
-fn alive(dir: &str) -> Vec<String> {
+/// Pids of launchers and inits that the probe made: they carry the init's name and the probe's program. (Those of runs
+/// have Proctor's.)
+fn alive() -> Vec<String> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").expect("harness").flatten() {
-        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).into_owned();
-        if line.contains(dir) && line.contains("--launch") {
-            found.push(line);
+    for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
+        let comm = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        let program = std::fs::read_link(entry.path().join("exe"));
+        if comm.trim_end() == "proctor-init" && program.is_ok_and(|p| p == probe()) {
+            found.push(entry.file_name().to_string_lossy().into_owned());
         }
     }
     found
