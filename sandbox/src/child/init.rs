@@ -28,15 +28,13 @@ pub(super) fn run(plan: &Plan, store: OwnedFd, setup_bits: u64) -> ChildResult<(
     program::give_up(plan)?;
     // Before the fork: from here on no process of the same uid may look into this one's memory or descriptors.
     lockdown::set_undumpable().map_err(failed(Step::Dumpable))?;
-    let main = match process::clone_child(0).map_err(failed(Step::Fork))? {
-        process::Cloned::Child => {
-            process::reset_signals();
-            program::become_program(plan, write_end.as_raw_fd())
-        }
-        process::Cloned::Parent(pid, _) => pid,
+    // One filter for both: the program inherits it, and there is no moment in which either is without.
+    program::filter()?;
+    let Some(main) = process::fork_below_filter().map_err(failed(Step::Fork))? else {
+        process::reset_signals();
+        program::become_program(plan, write_end.as_raw_fd())
     };
     drop(write_end);
-    program::filter()?;
     let bits = await_exec(&read_end)?;
     drop(read_end);
     keep_only(plan, child_signals.as_raw_fd()).map_err(failed(Step::CloseDescriptors))?;

@@ -58,7 +58,7 @@ fn restrict(plan: &Plan) -> ChildResult<()> {
     lockdown::landlock_restrict(borrow(plan.domain.ruleset.as_raw_fd())).at(Step::LandlockRestrict, NO_LABEL)
 }
 
-/// The filter, for the program and for init alike, each after its last system call that the filter refuses.
+/// The filter, for init and, by inheritance, for the program; after the last system call that it refuses.
 pub(super) fn filter() -> ChildResult<()> {
     lockdown::seccomp_filter(seccomp::program()).at(Step::Seccomp, NO_LABEL)
 }
@@ -112,7 +112,6 @@ fn prepare(plan: &Plan, pipe: RawFd) -> ChildResult<u64> {
     nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
     nix::unistd::chdir(plan.cwd.as_c_str()).at(Step::WorkingDirectory, NO_LABEL)?;
     restrict(plan)?;
-    filter()?;
     process::close_range(streams as u32, (pipe - 1) as u32).at(Step::CloseDescriptors, NO_LABEL)?;
     process::close_range((pipe + 1) as u32, u32::MAX).at(Step::CloseDescriptors, NO_LABEL)?;
     verify(plan, streams, pipe)
@@ -176,10 +175,13 @@ fn verify(plan: &Plan, streams: RawFd, pipe: RawFd) -> ChildResult<u64> {
     if plan.domain.scoped {
         bits |= Mechanism::LandlockScope.bit();
     }
-    for fd in 0..1024 {
-        let expected = fd < streams || fd == pipe;
-        if process::is_open(fd) != expected {
-            return fail(Step::CheckDescriptors);
+    for first in (0..1024).step_by(process::POLLED) {
+        let open = process::open_among(first).at(Step::CheckDescriptors, NO_LABEL)?;
+        for (fd, is_open) in (first..).zip(open) {
+            let expected = fd < streams || fd == pipe;
+            if is_open != expected {
+                return fail(Step::CheckDescriptors);
+            }
         }
     }
     bits |= Mechanism::DescriptorsClosed.bit();

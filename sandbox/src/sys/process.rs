@@ -34,6 +34,18 @@ pub(crate) fn clone_child(flags: u64) -> Result<Cloned, Errno> {
     }
 }
 
+/// fork(2) as clone(2) has it, which the seccomp filter lets through (clone3(2) it does not): the child gets `None`. The
+/// caller must be single-threaded.
+pub(crate) fn fork_below_filter() -> Result<Option<libc::pid_t>, Errno> {
+    // SAFETY: without CLONE_VM the child has its own copy of memory and returns here on its own stack; no pointer is
+    // passed. The process is single-threaded, so no lock or allocator state is torn.
+    let ret = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0usize, 0usize, 0usize, 0usize) };
+    match check(ret)? {
+        0 => Ok(None),
+        pid => Ok(Some(pid as libc::pid_t)),
+    }
+}
+
 /// pidfd_open(2).
 pub(crate) fn pidfd_open(pid: libc::pid_t) -> Result<OwnedFd, Errno> {
     // SAFETY: takes numbers only; the descriptor returned is new and ours.
@@ -109,10 +121,19 @@ pub(crate) fn dup_above(from: RawFd, at_least: RawFd) -> Result<RawFd, Errno> {
     check(unsafe { libc::fcntl(from, libc::F_DUPFD_CLOEXEC, at_least) }.into()).map(|fd| fd as RawFd)
 }
 
-/// True where descriptor `fd` is open.
-pub(crate) fn is_open(fd: RawFd) -> bool {
-    // SAFETY: F_GETFD takes no pointer.
-    unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+/// Descriptors that [`open_among`] looks at in one call: no more than poll(2) takes under the lowest RLIMIT_NOFILE
+/// that a specification may have.
+pub(crate) const POLLED: usize = 8;
+
+/// Which of the descriptors from `first` on are open, by one poll(2) that waits for nothing: a closed one is POLLNVAL.
+pub(crate) fn open_among(first: RawFd) -> Result<[bool; POLLED], Errno> {
+    let mut fds = [libc::pollfd { fd: 0, events: 0, revents: 0 }; POLLED];
+    for (offset, slot) in fds.iter_mut().enumerate() {
+        slot.fd = first + offset as RawFd;
+    }
+    // SAFETY: as many valid pollfds as are said, no waiting.
+    check(unsafe { libc::poll(fds.as_mut_ptr(), POLLED as libc::nfds_t, 0) }.into())?;
+    Ok(fds.map(|slot| slot.revents & libc::POLLNVAL == 0))
 }
 
 /// waitpid(2) of any child, with WNOHANG; `None` where none has ended (or none is left).
@@ -224,5 +245,24 @@ pub(crate) fn blank_command_line(name: &CStr) {
         std::ptr::write_bytes(start as *mut u8, 0, end - start);
         std::ptr::copy_nonoverlapping(name.as_ptr(), start as *mut u8, name.len().min(end - start));
         libc::prctl(libc::PR_SET_NAME, name.as_ptr());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    #[test]
+    fn open_descriptors_are_told_from_closed_ones() {
+        let null = std::fs::File::open("/dev/null").unwrap();
+        // Far above what other tests of this process open.
+        let fd = dup_above(null.as_raw_fd(), 960).unwrap();
+        let first = fd - fd % POLLED as RawFd;
+        let expected: Vec<bool> = (first..first + POLLED as RawFd).map(|n| n == fd).collect();
+        assert_eq!(open_among(first).unwrap().to_vec(), expected);
+        close_range(fd as u32, fd as u32).unwrap();
+        assert_eq!(open_among(first).unwrap(), [false; POLLED]);
     }
 }
