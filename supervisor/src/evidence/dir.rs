@@ -1,8 +1,11 @@
 //! The evidence directory while a run writes it: opened once, every file made exclusively through its descriptor.
 //!
-//! The order at the end (docs/contracts.md): every artifact is finished and made durable; then the report
-//! under another name and its digest file, both durable; then one rename puts the report in place. So a directory
-//! with a `report.json` always has everything the report speaks of, whenever the machine stops.
+//! The order at the end (docs/contracts.md): every artifact is finished and its content made durable; then the
+//! report under another name and its digest file likewise; then the directory, and with it the names of them all; then
+//! one rename puts the report in place, and the directory is made durable again. So a directory with a `report.json`
+//! always has everything the report speaks of, whenever the machine stops. Each step waits for the one before, and
+//! nothing is waited for twice: a finished artifact never changes again, and names matter first when one says that
+//! the others are there.
 
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File};
@@ -101,6 +104,8 @@ enum State {
 struct Entry {
     file: Option<Arc<File>>,
     state: State,
+    /// Finished, and its content durable since: what is finished is not written any more.
+    durable: bool,
 }
 
 /// What artifacts and directory both keep.
@@ -117,7 +122,11 @@ impl Shared {
 
     pub(super) fn fail(&self, error: ArtifactError) {
         let mut entries = self.entries();
-        let entry = entries.entry(error.artifact.clone()).or_insert(Entry { file: None, state: State::Open });
+        let entry = entries.entry(error.artifact.clone()).or_insert(Entry {
+            file: None,
+            state: State::Open,
+            durable: false,
+        });
         if !matches!(entry.state, State::Failed(_)) {
             entry.state = State::Failed(error);
         }
@@ -320,26 +329,34 @@ impl EvidenceDir {
         }
     }
 
-    /// Makes everything written so far durable: files, then the directory. What fails counts as not written.
+    /// Makes the content of every artifact durable that is not yet; their names follow in
+    /// [`EvidenceDir::publish_report`]. What fails counts as not written.
     pub fn sync(&self) -> bool {
-        let files: Vec<(String, Arc<File>)> = {
-            let entries = self.shared.entries();
-            entries.iter().filter_map(|(name, entry)| Some((name.clone(), entry.file.clone()?))).collect()
-        };
+        let (mut files, mut finished) = (Vec::new(), Vec::new());
+        for (name, entry) in &*self.shared.entries() {
+            if let (Some(file), false) = (&entry.file, entry.durable) {
+                files.push((name.clone(), Arc::clone(file)));
+                // As of before the sync: what is finished meanwhile may have written behind it.
+                finished.extend(matches!(entry.state, State::Finished(_)).then(|| name.clone()));
+            }
+        }
         let failures = sync_all(&files);
-        let mut sound = failures.is_empty();
+        let sound = failures.is_empty();
+        let failed: Vec<String> = failures.iter().map(|error| error.artifact.clone()).collect();
         for error in failures {
             self.shared.fail(error);
         }
-        if let Err(errno) = rustix::fs::fsync(&self.fd) {
-            self.shared.fail(ArtifactError::system(".", Step::Sync, errno));
-            sound = false;
+        let mut entries = self.shared.entries();
+        for name in finished.iter().filter(|name| !failed.contains(name)) {
+            if let Some(entry) = entries.get_mut(name) {
+                entry.durable = true;
+            }
         }
         sound
     }
 
-    /// Puts the report in place, last of all. [`EvidenceDir::sync`] comes before, and its failures belong in the
-    /// report. `statement` is the signed statement over the report, where the run is signed.
+    /// Puts the report in place, last of all, when every name and all content is durable. [`EvidenceDir::sync`] comes
+    /// before, and its failures belong in the report. `statement` is the signed statement over the report, where the run is signed.
     ///
     /// # Errors
     /// There is then no `report.json`: the run has no verdict that anyone could check.
@@ -396,7 +413,7 @@ impl EvidenceDir {
         }
         let file = self.exclusive(name).inspect_err(|error| self.shared.fail(error.clone()))?;
         let file = Arc::new(file);
-        let entry = Entry { file: Some(Arc::clone(&file)), state: State::Open };
+        let entry = Entry { file: Some(Arc::clone(&file)), state: State::Open, durable: false };
         self.shared.entries().insert(name.to_owned(), entry);
         Ok(file)
     }

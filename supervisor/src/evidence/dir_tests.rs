@@ -98,7 +98,9 @@ fn an_unfinished_artifact_is_open_and_a_raw_log_is_held_to_its_size() {
 fn a_write_error_names_the_artifact_and_the_number() {
     let (_top, dir) = new();
     let file = Arc::new(File::open("/dev/null").unwrap());
-    dir.shared.entries().insert("x.log".into(), Entry { file: Some(Arc::clone(&file)), state: State::Open });
+    dir.shared
+        .entries()
+        .insert("x.log".into(), Entry { file: Some(Arc::clone(&file)), state: State::Open, durable: false });
     let mut artifact = Artifact::new("x.log", file, Arc::clone(&dir.shared));
     artifact.write_all(b"x").unwrap();
     let error = artifact.finish().unwrap_err();
@@ -124,6 +126,28 @@ fn the_report_comes_with_its_digest_and_without_leftovers() {
     assert!(dir.publish_report(b"{ }\n", None).is_err(), "once");
     assert_eq!(std::fs::read_to_string(dir.path().join(REPORT_DIGEST)).unwrap(), line);
     assert!(dir.path().join(REPORT).exists() && !dir.path().join(PARTIAL).exists());
+}
+
+#[test]
+fn what_is_durable_is_not_synced_again_and_what_cannot_be_is_a_failure() {
+    let (_top, dir) = new();
+    dir.write_whole("patch.diff", b"x").unwrap();
+    let open = dir.create_artifact("trace.jsonl").unwrap();
+    // A pipe takes no fsync (EINVAL): put in a file's place, it shows whether the file is synced.
+    let (_read, write) = rustix::pipe::pipe().unwrap();
+    let pipe = Arc::new(File::from(write));
+    let replace = |name: &str| {
+        dir.shared.entries().get_mut(name).unwrap().file = Some(Arc::clone(&pipe));
+    };
+    assert!(dir.sync());
+    replace("patch.diff");
+    assert!(dir.sync(), "finished and durable: left alone");
+    replace("trace.jsonl");
+    assert!(!dir.sync(), "an open one is synced each time");
+    drop(open);
+    let ArtifactFact::Failed { why } = &dir.facts()["trace.jsonl"] else { panic!("{:?}", dir.facts()) };
+    assert!(why.contains("make durable") || why.contains("sync"), "{why}");
+    assert_eq!(dir.facts()["patch.diff"], ArtifactFact::Written);
 }
 
 #[test]

@@ -58,6 +58,7 @@ impl Run<'_> {
         let draft = self.report(&self.judge(), events.as_ref());
         // Remembered by the directory where it fails.
         let _ = self.evidence.write_whole(evidence::MARKDOWN, report::markdown::render(&draft).as_bytes());
+        // The one that is new.
         self.evidence.sync();
         self.facts.artifacts = self.evidence.facts();
         let verdict = self.judge();
