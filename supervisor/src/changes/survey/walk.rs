@@ -101,6 +101,7 @@ fn work(shared: &Shared<'_>) -> Result<Local, SurveyError> {
         shared,
         view: TreeView::new(shared.repo.odb(), shared.repo.base_tree()),
         checker: Checker::new(shared.repo, shared.index)?,
+        hide: shared.hide.clone(),
         local: Local::default(),
         buffer: Vec::with_capacity(32 << 10),
         full: Vec::new(),
@@ -148,6 +149,8 @@ struct Worker<'a> {
     shared: &'a Shared<'a>,
     view: TreeView,
     checker: Checker<'a>,
+    /// A copy: the automata's scratch space is one for each copy, and workers would wait for one another's.
+    hide: GlobList,
     local: Local,
     buffer: Vec<u8>,
     full: Vec<u8>,
@@ -313,7 +316,7 @@ impl Worker<'_> {
             self.full.push(b'/');
         }
         self.full.extend_from_slice(bytes);
-        let hide = self.shared.hide;
+        let hide = &self.hide;
         let found = if is_dir { hide.matching_dir(&self.full) } else { hide.matching(&self.full) };
         if found.is_some() {
             self.local.hidden.push(Hidden { path: self.full.clone(), is_dir, tracked });
