@@ -80,7 +80,10 @@ impl Cgroup {
             return Self::create_v2(&parent, name, limits);
         }
         let mut made = Self { v2: None, memory: None, pids: None, cpu: None };
-        if let (Some(bytes), Some(dir)) = (limits.memory, made_below(v1_dir("memory"), name)) {
+        // A directory is made only for a limit: one that nobody remembers would never be removed.
+        if let Some(bytes) = limits.memory
+            && let Some(dir) = made_below(v1_dir("memory"), name)
+        {
             made.memory = Some(dir.clone());
             write(&dir, "memory.limit_in_bytes", &bytes.to_string())?;
             // With swap accounting off the file does not exist, and there is nothing to limit.
@@ -88,11 +91,15 @@ impl Cgroup {
                 write(&dir, "memory.memsw.limit_in_bytes", &bytes.to_string())?;
             }
         }
-        if let (Some(tasks), Some(dir)) = (limits.tasks, made_below(v1_dir("pids"), name)) {
+        if let Some(tasks) = limits.tasks
+            && let Some(dir) = made_below(v1_dir("pids"), name)
+        {
             made.pids = Some(dir.clone());
             write(&dir, "pids.max", &tasks.to_string())?;
         }
-        if let (Some(cpus), Some(dir)) = (limits.cpus, made_below(v1_dir("cpu"), name)) {
+        if let Some(cpus) = limits.cpus
+            && let Some(dir) = made_below(v1_dir("cpu"), name)
+        {
             made.cpu = Some(dir.clone());
             write(&dir, "cpu.cfs_period_us", "100000")?;
             write(&dir, "cpu.cfs_quota_us", &quota(cpus).to_string())?;
