@@ -290,18 +290,32 @@ fn tests(report: &Report, contents: &Contents, seen: &Seen, out: &mut Out<'_>) {
             out.add(TEST_LOG, "is of another command than the report's");
         }
     }
-    let ran = matches!(tests.status, TestStatus::Passed | TestStatus::Failed);
-    if !ran {
-        if tests.status != TestStatus::TimedOut && !seen.test.is_empty() {
+    if !matches!(tests.status, TestStatus::Passed | TestStatus::Failed | TestStatus::TimedOut) {
+        // A command that could not be started has an end as well: one with neither exit code nor signal.
+        let none = Ended { exit_code: None, signal: None };
+        let could_start = tests.status != TestStatus::NotRun || seen.test.iter().any(|end| *end != none);
+        if could_start && !seen.test.is_empty() {
             out.add(EVENTS, "has a test.completed, and the report says that no test ran");
         }
-        if contents.test.as_ref().is_some_and(|(_, end)| end.exit_code == Some(0)) {
-            out.add(TEST_LOG, "says that the tests exited 0, and the report does not");
+        if contents.test.as_ref().is_some_and(|(_, end)| end.exit_code.is_some()) {
+            out.add(TEST_LOG, "says that the tests exited, and the report does not");
         }
         return;
     }
     let said = Ended { exit_code: tests.exit_code.map(i64::from), signal: tests.signal.map(i64::from) };
-    if (tests.status == TestStatus::Passed) != (tests.exit_code == Some(0)) {
+    // What Proctor stopped may still exit with 0: it is failed, or timed out, all the same.
+    let stopped = report.blockers.iter().any(|blocker| {
+        matches!(
+            blocker.code,
+            BlockerCode::OutputLimit | BlockerCode::ResourceLimit | BlockerCode::Interrupted
+        )
+    });
+    let fits = match tests.status {
+        TestStatus::Passed => tests.exit_code == Some(0),
+        TestStatus::Failed => tests.exit_code != Some(0) || stopped,
+        _ => true,
+    };
+    if !fits {
         out.add(REPORT, "the tests' status does not fit their exit code");
     }
     if seen.test != [said] {
