@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io::Write;
 
 use crate::exit::ExitCode;
+use crate::report::escape;
 
 /// A line on standard output.
 pub(super) fn line(text: impl Display) {
@@ -11,9 +12,9 @@ pub(super) fn line(text: impl Display) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
-/// A line on standard error.
+/// Lines on standard error. Whatever names or quotes a message holds, nothing in it steers the terminal.
 pub(super) fn note(text: impl Display) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", escape::shown(&text.to_string()));
 }
 
 /// An error, and the exit code that goes with it.

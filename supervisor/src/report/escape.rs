@@ -85,6 +85,21 @@ pub fn terminal_lines(bytes: &[u8]) -> String {
     out
 }
 
+/// Lines that are whole already, for a terminal: line feeds, tabs and backslashes stand, everything else that would
+/// steer a terminal, or is not seen, becomes an escape. The last fence behind [`terminal`], which it does not undo.
+#[must_use]
+pub fn shown(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_deceptive(c) && !matches!(c, '\n' | '\t') {
+            push_visible(&mut out, c);
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 /// Text in running Markdown, behind other text of the line: what could begin or end markup is escaped, and what a
 /// forge makes a mention or reference of (`@`, `#`, `!`, ...) is parted from what follows by a word joiner, because
 /// such links are made after Markdown was read. Punctuation that means nothing within a line stays as it is, for those
@@ -156,6 +171,12 @@ pub fn markdown_code(text: &str) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn whole_lines_keep_their_form_and_lose_what_steers() {
+        assert_eq!(shown("a\tb\n\\x1b \u{1b}[2J\u{202e}"), "a\tb\n\\x1b \\x1b[2J\\u{202e}");
+        assert_eq!(shown(&terminal("\u{1b}\\")), terminal("\u{1b}\\"));
+    }
 
     #[test]
     fn what_steers_a_terminal_is_shown() {
