@@ -218,14 +218,7 @@ impl<'a> Places<'a> {
     }
 
     fn check_tree(&self) -> Result<(), PlanError> {
-        let (evidence, place) = &self.evidence;
-        if self.root_place.overlaps(place) {
-            return fail(format!(
-                "the evidence directory {} and the work tree {} overlap: a backend could read or imitate evidence; give another place with --evidence DIR",
-                evidence.display(),
-                self.root.display()
-            ));
-        }
+        // The state directory first: it is where evidence goes that was given no place.
         for (own, place) in &self.own {
             if self.root_place.overlaps(place) {
                 return fail(format!(
@@ -234,6 +227,14 @@ impl<'a> Places<'a> {
                     own.display()
                 ));
             }
+        }
+        let (evidence, place) = &self.evidence;
+        if self.root_place.overlaps(place) {
+            return fail(format!(
+                "the evidence directory {} and the work tree {} overlap: a backend could read or imitate evidence; give another place with --evidence DIR",
+                evidence.display(),
+                self.root.display()
+            ));
         }
         Ok(())
     }
