@@ -178,7 +178,7 @@ fn somebody_else_in_the_tree_during_the_run_is_seen_at_its_end() {
     ];
     for (act, what) in acts {
         each(|repo| {
-            let proctor = sh(repo, TEST, &format!("{MEND}; echo ready; sleep 0.4"));
+            let proctor = sh(repo, TEST, &format!("{MEND}; echo ready; sleep 0.25"));
             let outcome = meanwhile(proctor, || outside(repo, act));
             fails(&outcome, repo, 1, &["dirty_ending_tree"], &[]);
             let detail = blocker(&outcome, "dirty_ending_tree")["detail"].to_string();
@@ -190,11 +190,11 @@ fn somebody_else_in_the_tree_during_the_run_is_seen_at_its_end() {
 #[test]
 fn a_tree_that_is_swapped_during_the_run_is_seen() {
     each(|repo| {
-        let proctor = sh(repo, TEST, &format!("{MEND}; echo ready; sleep 0.4"));
+        let proctor = sh(repo, TEST, &format!("{MEND}; echo ready; sleep 0.25"));
         let aside = repo.world().path("aside");
         let swap = format!("cp -a . {0}.copy && mv ../repo {0} && mv {0}.copy ../repo", aside.display());
         let outcome = meanwhile(proctor, || outside(repo, &swap));
-        outcome.expect(1, &["tests_failed", "dirty_ending_tree"]);
+        fails(&outcome, repo, 1, &["tests_failed", "dirty_ending_tree"], &[]);
         assert!(blocker(&outcome, "dirty_ending_tree").to_string().contains("another directory"));
     });
 }

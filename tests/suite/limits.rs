@@ -3,9 +3,12 @@
 use std::time::{Duration, Instant};
 
 use harness::{Outcome, TestRepo, User, World, users};
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{blocker, each, events, fails, fake, passes, sh, snapshot, untouched};
+use crate::support::{
+    blocker, each, events, fails, fake, meanwhile_saying, passes, sh, signal, snapshot, untouched,
+};
 
 const MEND: &str = "echo mended > src/value.txt";
 const DEAF: &str = "trap '' TERM; while :; do sleep 0.05; done";
@@ -103,6 +106,24 @@ fn time_for_an_answer_is_not_the_backends_idle_time() {
     });
 }
 
+#[test]
+fn a_test_that_exits_0_when_it_is_stopped_has_not_passed() {
+    each(|repo| {
+        let polite = "trap 'exit 0' TERM; while :; do sleep 0.05; done";
+        let options = ["--test", polite, "--test-timeout", "300ms", "--grace", "60s"];
+        let outcome = quick(5, || sh(repo, &options, MEND).run());
+        fails(&outcome, repo, 1, &["timeout"], &["timeout.expired", "test:test.completed"]);
+        let tests = outcome.report()["tests"].clone();
+        assert_eq!((&tests["status"], &tests["exit_code"]), (&"timed_out".into(), &0.into()));
+
+        let polite = "trap 'exit 0' TERM; echo at it; while :; do sleep 0.05; done";
+        let proctor = sh(repo, &["--test", polite, "--grace", "60s"], MEND);
+        let outcome = meanwhile_saying(proctor, "test.log", "at it\n", |pid| signal(pid, Signal::TERM));
+        fails(&outcome, repo, 143, &["interrupted"], &["test:test.completed"]);
+        assert_eq!(outcome.report()["tests"]["status"], "failed");
+    });
+}
+
 fn exceeded(outcome: &Outcome, what: &str, option: &str) -> Value {
     let all = events(outcome, "limit.exceeded", "supervisor");
     assert!(all.iter().any(|e| e["data"]["what"] == what), "{what}: {all:?}");
@@ -135,7 +156,6 @@ fn a_test_or_a_reviewer_that_floods_is_cut_and_no_pass() {
     each(|repo| {
         let options = ["--test", "yes flood | head -c 200000", "--max-log", "64K"];
         let outcome = sh(repo, &options, MEND).run();
-        assert!(outcome.blockers().contains(&"output_limit".to_owned()), "{outcome:#?}");
         fails(&outcome, repo, 1, &["output_limit"], &["limit.exceeded"]);
         exceeded(&outcome, "test.log", "--max-log");
         let options = ["--no-test", "--review", "yes flood | head -c 200000", "--max-log", "64K"];

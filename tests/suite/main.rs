@@ -1,18 +1,24 @@
 //! The integration suite: the real binary on real repositories, as root and as an ordinary user. One module for each
 //! kind of behaviour.
-
 #![expect(clippy::unwrap_used, reason = "a test that finds nothing where something must be has failed")]
 
 mod agents;
+mod bad_input;
 mod basics;
 mod blockers;
+mod changes;
 mod disallowed;
+mod exit_codes;
+mod fake;
 mod judges;
 mod limits;
 mod matrix;
 mod proofs;
+mod refused;
 mod space;
 mod support;
+mod survivors;
+mod untouched;
 
 use std::path::Path;
 
