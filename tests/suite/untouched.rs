@@ -27,7 +27,8 @@ fn all(mode: &str) {
         );
         let before = snapshot(repo);
         for deed in DEEDS {
-            for options in [&["--no-test", "--mutation", mode][..]] {
+            let options = &["--no-test", "--mutation", mode];
+            {
                 let outcome = sh(repo, options, deed).run();
                 assert!(matches!(outcome.code, Some(0 | 1)), "{deed}: {outcome:#?}");
                 assert!(

@@ -239,23 +239,6 @@ fn submodules_and_nested_repositories() {
     assert_eq!(linked.common_dir(), std::fs::canonicalize(f.root().join(".git")).unwrap());
 }
 
-/// Timing, for people: `PROCTOR_BENCH_REPO=DIR cargo test --lib bench_survey -- --ignored --nocapture`.
-#[test]
-#[ignore = "needs a large repository named by the environment"]
-fn bench_survey() {
-    use std::io::Write;
-    let dir = std::env::var_os("PROCTOR_BENCH_REPO").unwrap();
-    for _ in 0..5 {
-        let start = std::time::Instant::now();
-        let repo = Repo::open(std::path::Path::new(&dir)).unwrap();
-        let hide: &[&str] = if std::env::var_os("NOHIDE").is_some() { &[] } else { &[".env*"] };
-        let s = survey(&repo, &globs(hide)).unwrap();
-        let took = start.elapsed();
-        assert!(s.is_clean(), "{} dirty", s.dirty_count);
-        writeln!(std::io::stderr(), "survey: {took:?}").unwrap();
-    }
-}
-
 proptest::proptest! {
     #![proptest_config(proptest::test_runner::Config { cases: 48, ..Default::default() })]
 
