@@ -10,6 +10,7 @@ use bstr::ByteSlice;
 use proctor_sandbox::seed::{Seed, SeedError};
 use sha2::{Digest, Sha256};
 
+use super::gitfile::{MAX_SHALLOW, MAX_SPARSE};
 use super::layer::{self, Descend, Kind, LayerError};
 use super::refs::{self, Target};
 use super::repo::{Repo, RepoError};
@@ -95,17 +96,15 @@ pub fn git_view(repo: &Repo) -> Result<GitView, GitViewError> {
         alternates.extend_from_slice(format!("{OBJECTS_INSIDE}/{i}\n").as_bytes());
     }
     out.file(b"objects/info/alternates", &alternates)?;
-    optional(repo.common_dir().join("shallow"), b"shallow", &mut out)?;
-    if repo.settings().sparse_checkout {
-        optional(repo.git_dir().join("info/sparse-checkout"), b"info/sparse-checkout", &mut out)?;
-    }
+    shallow(repo, &mut out)?;
+    sparse_checkout(repo, &mut out)?;
     Ok(GitView { seed: out.seed, object_dirs: repo.object_dirs().to_vec(), files: out.files })
 }
 
 /// References as of now: ids packed, symbolic ones loose.
 fn references(repo: &Repo, out: &mut Builder) -> Result<(), GitViewError> {
     let mut packed = b"# pack-refs with: sorted \n".to_vec();
-    for (name, target) in refs::all(repo.git_dir(), repo.common_dir(), repo.hash())? {
+    for (name, target) in refs::all(repo.dirs(), repo.hash())? {
         if refs::is_per_worktree(&name) {
             continue;
         }
@@ -140,12 +139,34 @@ fn index_copy(repo: &Repo, out: &mut Builder) -> Result<(), GitViewError> {
     Ok(())
 }
 
-fn optional(from: PathBuf, to: &[u8], out: &mut Builder) -> Result<(), GitViewError> {
-    match std::fs::read(&from) {
-        Ok(data) => Ok(out.file(to, &data)?),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(RepoError::unreadable(from, e).into()),
+/// Where history ends: object ids, one a line (git's `shallow` document), and nothing else is passed on.
+fn shallow(repo: &Repo, out: &mut Builder) -> Result<(), GitViewError> {
+    let files = &repo.dirs().common;
+    let Some(data) = files.read("shallow", MAX_SHALLOW)? else { return Ok(()) };
+    let mut lines = Vec::with_capacity(data.len());
+    for line in data.lines() {
+        let id = gix_hash::ObjectId::from_hex(line).ok().filter(|id| id.kind() == repo.hash());
+        let Some(id) = id else {
+            let what = "has a line that is no object id";
+            return Err(RepoError::malformed(files.path_of("shallow"), what).into());
+        };
+        lines.extend_from_slice(format!("{id}\n").as_bytes());
     }
+    Ok(out.file(b"shallow", &lines)?)
+}
+
+/// The patterns of a sparse checkout, where it is one.
+fn sparse_checkout(repo: &Repo, out: &mut Builder) -> Result<(), GitViewError> {
+    const NAME: &[u8] = b"info/sparse-checkout";
+    if !repo.settings().sparse_checkout {
+        return Ok(());
+    }
+    let files = &repo.dirs().own;
+    let Some(data) = files.read(NAME, MAX_SPARSE)? else { return Ok(()) };
+    if data.contains(&0) {
+        return Err(RepoError::malformed(files.path_of(NAME), "is no text").into());
+    }
+    Ok(out.file(NAME, &data)?)
 }
 
 /// What the backend left in its `.git` beside what the view put there.

@@ -2,6 +2,7 @@
 
 use filetime::FileTime;
 
+use super::gitfile::{Content, MAX_INDEX};
 use super::repo::{Repo, RepoError};
 
 /// An index and when its file was written.
@@ -14,16 +15,12 @@ pub struct Index {
 
 /// Reads the index of `repo`. A split or sparse index is refused: both are ways to leave entries out of this file.
 pub fn read(repo: &Repo) -> Result<Index, RepoError> {
-    let path = repo.git_dir().join("index");
-    let data = match std::fs::read(&path) {
-        Ok(data) => data,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(Index { state: gix_index::State::new(repo.hash()), exists: false });
-        }
-        Err(e) => return Err(RepoError::unreadable(path, e)),
+    let own = &repo.dirs().own;
+    let path = own.path_of("index");
+    let Some(Content { data, stat }) = own.read_stat("index", MAX_INDEX)? else {
+        return Ok(Index { state: gix_index::State::new(repo.hash()), exists: false });
     };
-    let meta = std::fs::metadata(&path).map_err(|e| RepoError::unreadable(&path, e))?;
-    let time = FileTime::from_last_modification_time(&meta);
+    let time = FileTime::from_unix_time(stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0));
     let (state, checksum) = gix_index::State::from_bytes(&data, time, repo.hash(), Default::default())
         .map_err(|e| RepoError::malformed(&path, e.to_string()))?;
     if let Some(expected) = checksum.filter(|id| !id.is_null()) {

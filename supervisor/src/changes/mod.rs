@@ -7,6 +7,7 @@
 pub mod classify;
 pub mod convert;
 pub mod dotgit;
+pub(crate) mod gitfile;
 pub mod gitview;
 pub mod globs;
 pub mod ignore;

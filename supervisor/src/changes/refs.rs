@@ -6,8 +6,10 @@ use std::path::Path;
 
 use bstr::ByteSlice;
 use gix_hash::ObjectId;
+use rustix::fs::FileType;
 
-use super::repo::{RepoError, bytes_path};
+use super::gitfile::{GitDirs, GitFiles, MAX_NAME, MAX_PACKED_REFS};
+use super::repo::RepoError;
 
 const MAX_REFS: usize = 1_000_000;
 const MAX_DEPTH: usize = 64;
@@ -32,10 +34,13 @@ pub enum Target {
     Symbolic(Vec<u8>),
 }
 
-/// Reads HEAD of the work tree whose git directory is `git_dir`.
-pub(crate) fn read_head(git_dir: &Path, common_dir: &Path, hash: gix_hash::Kind) -> Result<Head, RepoError> {
-    let path = git_dir.join("HEAD");
-    let raw = std::fs::read(&path).map_err(|e| RepoError::unreadable(&path, e))?;
+/// Reads HEAD of the work tree whose git directories are `dirs`.
+pub(crate) fn read_head(dirs: &GitDirs, hash: gix_hash::Kind) -> Result<Head, RepoError> {
+    let path = dirs.own.path_of("HEAD");
+    let raw = dirs
+        .own
+        .read("HEAD", MAX_NAME)?
+        .ok_or_else(|| RepoError::unreadable(&path, std::io::Error::from(std::io::ErrorKind::NotFound)))?;
     let raw = raw.trim_end_with(|c| c.is_ascii_whitespace()).to_vec();
     let target = parse(&path, &raw, hash)?;
     let name = match &target {
@@ -50,7 +55,7 @@ pub(crate) fn read_head(git_dir: &Path, common_dir: &Path, hash: gix_hash::Kind)
                 id = Some(found);
                 break;
             }
-            Some(Target::Symbolic(name)) => target = lookup(git_dir, common_dir, &name, hash)?,
+            Some(Target::Symbolic(name)) => target = lookup(dirs, &name, hash)?,
             None => break,
         }
     }
@@ -65,33 +70,30 @@ pub(crate) fn is_per_worktree(name: &[u8]) -> bool {
         || name.starts_with(b"refs/rewritten/")
 }
 
-fn lookup(
-    git_dir: &Path,
-    common_dir: &Path,
-    name: &[u8],
-    hash: gix_hash::Kind,
-) -> Result<Option<Target>, RepoError> {
-    let dir = if is_per_worktree(name) { git_dir } else { common_dir };
-    let path = dir.join(bytes_path(name));
-    match std::fs::read(&path) {
-        Ok(text) => return parse(&path, text.trim_end_with(|c| c.is_ascii_whitespace()), hash).map(Some),
-        Err(e) if matches!(e.raw_os_error(), Some(2 | 20 | 21)) => {}
-        Err(e) => return Err(RepoError::unreadable(path, e)),
+fn lookup(dirs: &GitDirs, name: &[u8], hash: gix_hash::Kind) -> Result<Option<Target>, RepoError> {
+    let files = if is_per_worktree(name) { &dirs.own } else { &dirs.common };
+    match loose(files, name)? {
+        Some(text) => parse(&files.path_of(name), &text, hash).map(Some),
+        None => Ok(packed(&dirs.common, hash)?.get(name).copied().map(Target::Id)),
     }
-    Ok(packed(common_dir, hash)?.get(name).copied().map(Target::Id))
+}
+
+/// The content of a loose reference; a directory of that name is none (git has the same rule).
+fn loose(files: &GitFiles, name: &[u8]) -> Result<Option<Vec<u8>>, RepoError> {
+    if files.is_dir(name)? {
+        return Ok(None);
+    }
+    let text = files.read(name, MAX_NAME)?;
+    Ok(text.map(|text| text.trim_end_with(|c| c.is_ascii_whitespace()).to_vec()))
 }
 
 /// All packed references.
 pub(crate) fn packed(
-    common_dir: &Path,
+    common: &GitFiles,
     hash: gix_hash::Kind,
 ) -> Result<BTreeMap<Vec<u8>, ObjectId>, RepoError> {
-    let path = common_dir.join("packed-refs");
-    let text = match std::fs::read(&path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(e) => return Err(RepoError::unreadable(path, e)),
-    };
+    let path = common.path_of("packed-refs");
+    let Some(text) = common.read("packed-refs", MAX_PACKED_REFS)? else { return Ok(BTreeMap::new()) };
     let mut refs = BTreeMap::new();
     for line in text.lines().filter(|l| !l.starts_with(b"#") && !l.starts_with(b"^")) {
         let (id, name) = line
@@ -105,52 +107,44 @@ pub(crate) fn packed(
 }
 
 /// Every reference that this work tree sees, loose ones over packed ones.
-pub(crate) fn all(
-    git_dir: &Path,
-    common_dir: &Path,
-    hash: gix_hash::Kind,
-) -> Result<BTreeMap<Vec<u8>, Target>, RepoError> {
+pub(crate) fn all(dirs: &GitDirs, hash: gix_hash::Kind) -> Result<BTreeMap<Vec<u8>, Target>, RepoError> {
     let mut found: BTreeMap<_, _> =
-        packed(common_dir, hash)?.into_iter().map(|(n, id)| (n, Target::Id(id))).collect();
-    let mut dirs = vec![(common_dir, b"refs".to_vec(), 0)];
-    if git_dir != common_dir {
+        packed(&dirs.common, hash)?.into_iter().map(|(n, id)| (n, Target::Id(id))).collect();
+    let mut waiting = vec![(false, b"refs".to_vec(), 0)];
+    if dirs.is_linked() {
         for own in [&b"refs/bisect"[..], b"refs/worktree", b"refs/rewritten"] {
-            dirs.push((git_dir, own.to_vec(), 1));
+            waiting.push((true, own.to_vec(), 1));
         }
     }
-    while let Some((base, name, depth)) = dirs.pop() {
-        let path = base.join(bytes_path(&name));
-        let entries = match std::fs::read_dir(&path) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(e) => return Err(RepoError::unreadable(path, e)),
-        };
-        for entry in entries {
-            let entry = entry.map_err(|e| RepoError::unreadable(&path, e))?;
-            let mut full = name.clone();
-            full.push(b'/');
-            full.extend_from_slice(std::os::unix::ffi::OsStrExt::as_bytes(entry.file_name().as_os_str()));
-            if base == common_dir && git_dir != common_dir && is_per_worktree(&full) {
+    while let Some((own, name, depth)) = waiting.pop() {
+        let files = if own { &dirs.own } else { &dirs.common };
+        let mut names = Vec::new();
+        let mut seen = 0;
+        files.list(&name, |bytes, kind| {
+            seen += 1;
+            if seen + found.len() + waiting.len() > MAX_REFS {
+                return Err(RepoError::malformed(files.path_of(&name), "has more than a million references"));
+            }
+            names.push(([name.as_slice(), b"/", bytes].concat(), kind));
+            Ok(())
+        })?;
+        for (full, kind) in names {
+            if !own && dirs.is_linked() && is_per_worktree(&full) {
                 continue;
             }
-            let kind = entry.file_type().map_err(|e| RepoError::unreadable(entry.path(), e))?;
-            if kind.is_dir() {
+            if kind == FileType::Directory {
                 if depth >= MAX_DEPTH {
-                    return Err(RepoError::malformed(entry.path(), "references are nested too deeply"));
+                    return Err(RepoError::malformed(
+                        files.path_of(&full),
+                        "references are nested too deeply",
+                    ));
                 }
-                dirs.push((base, full, depth + 1));
+                waiting.push((own, full, depth + 1));
             } else if !full.ends_with(b".lock") {
-                let text = match std::fs::read(entry.path()) {
-                    Ok(text) => text,
-                    // Packed in this moment: the packed file was read before, so take it as gone.
-                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
-                    Err(e) => return Err(RepoError::unreadable(entry.path(), e)),
-                };
-                let target = parse(&entry.path(), text.trim_end_with(|c| c.is_ascii_whitespace()), hash)?;
+                // Packed in this moment: the packed file was read before, so take it as gone.
+                let Some(text) = loose(files, &full)? else { continue };
+                let target = parse(&files.path_of(&full), &text, hash)?;
                 found.insert(full, target);
-            }
-            if found.len() > MAX_REFS {
-                return Err(RepoError::malformed(&path, "has more than a million references"));
             }
         }
     }

@@ -13,6 +13,7 @@ use gix_hash::ObjectId;
 use gix_object::{Find, FindHeader};
 use rustix::fs::{Mode, OFlags};
 
+use super::gitfile::{GitDirs, GitFiles, MAX_NAME};
 use super::refs;
 
 /// Why a repository cannot be used.
@@ -110,8 +111,7 @@ pub struct Repo {
     root_path: PathBuf,
     root_fd: OwnedFd,
     dev_ino: (u64, u64),
-    git_dir: PathBuf,
-    common_dir: PathBuf,
+    dirs: GitDirs,
     object_dirs: Vec<PathBuf>,
     store: Arc<gix_odb::Store>,
     hash: gix_hash::Kind,
@@ -136,7 +136,8 @@ impl Repo {
         let mut dir = start.as_path();
         loop {
             let dot_git = dir.join(".git");
-            match std::fs::metadata(&dot_git) {
+            match std::fs::symlink_metadata(&dot_git) {
+                Ok(meta) if meta.is_symlink() => return Err(symlinked(dot_git)),
                 Ok(meta) => return Self::open_at(dir, &dot_git, meta.is_dir()),
                 Err(e)
                     if matches!(
@@ -158,14 +159,15 @@ impl Repo {
     fn open_at(root: &Path, dot_git: &Path, is_dir: bool) -> Result<Self, RepoError> {
         let git_dir = if is_dir { dot_git.to_owned() } else { read_gitfile(dot_git)? };
         let git_dir = std::fs::canonicalize(&git_dir).map_err(|e| RepoError::unreadable(&git_dir, e))?;
-        let common_dir = match std::fs::read(git_dir.join("commondir")) {
-            Ok(text) => {
+        let own = GitFiles::open(&git_dir)?;
+        let common_dir = match own.read("commondir", MAX_NAME)? {
+            Some(text) => {
                 let named = git_dir.join(bytes_path(text.trim_end_with(|c| c == '\n' || c == '\r')));
                 std::fs::canonicalize(&named).map_err(|e| RepoError::unreadable(&named, e))?
             }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => git_dir.clone(),
-            Err(e) => return Err(RepoError::unreadable(git_dir.join("commondir"), e)),
+            None => git_dir.clone(),
         };
+        let dirs = GitDirs { own, common: GitFiles::open(&common_dir)? };
         let root_fd = rustix::fs::open(
             root,
             OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
@@ -173,7 +175,7 @@ impl Repo {
         )
         .map_err(|e| RepoError::unreadable(root, e))?;
         let stat = rustix::fs::fstat(&root_fd).map_err(|e| RepoError::unreadable(root, e))?;
-        let (config, hash, settings) = super::repo::config::read(root, &git_dir, &common_dir)?;
+        let (config, hash, settings) = super::repo::config::read(root, &dirs)?;
 
         let objects = common_dir.join("objects");
         let mut object_dirs = vec![objects.clone()];
@@ -187,7 +189,7 @@ impl Repo {
         let store = gix_odb::Store::at_opts(objects.clone(), hash, &mut std::iter::empty(), options)
             .map_err(|e| RepoError::unreadable(&objects, e))?;
 
-        let head = refs::read_head(&git_dir, &common_dir, hash)?;
+        let head = refs::read_head(&dirs, hash)?;
         let Some(base_commit) = head.id else {
             return Err(RepoError::NoCommit { path: root.to_owned(), head: super::show(&head.raw) });
         };
@@ -195,8 +197,7 @@ impl Repo {
             root_path: root.to_owned(),
             root_fd,
             dev_ino: (stat.st_dev, stat.st_ino),
-            git_dir,
-            common_dir,
+            dirs,
             object_dirs,
             store: Arc::new(store),
             hash,
@@ -228,12 +229,17 @@ impl Repo {
 
     /// The git directory of this work tree, canonical.
     pub fn git_dir(&self) -> &Path {
-        &self.git_dir
+        self.dirs.own.path()
     }
 
     /// The git directory that all linked work trees share, canonical.
     pub fn common_dir(&self) -> &Path {
-        &self.common_dir
+        self.dirs.common.path()
+    }
+
+    /// The git directories, for reading their files.
+    pub(crate) fn dirs(&self) -> &GitDirs {
+        &self.dirs
     }
 
     /// Object directories in the order in which they are searched, alternates resolved.
@@ -243,7 +249,7 @@ impl Repo {
 
     /// Every directory that belongs to the repository: no mount may let a backend write there.
     pub fn protected_dirs(&self) -> Vec<PathBuf> {
-        let mut dirs = vec![self.git_dir.clone(), self.common_dir.clone()];
+        let mut dirs = vec![self.git_dir().to_owned(), self.common_dir().to_owned()];
         dirs.extend(self.object_dirs.iter().cloned());
         dirs.sort();
         dirs.dedup();
@@ -277,7 +283,7 @@ impl Repo {
 
     /// The repository's own configuration, read once as data.
     pub(crate) fn config(&self) -> Result<gix_config::File, RepoError> {
-        config::parse(&self.common_dir.join("config"), &self.config)
+        config::parse(&self.dirs.common.path_of("config"), &self.config)
     }
 
     /// Symbolic links of the base tree. The survey knows them from the index; else the trees are read.
@@ -383,15 +389,26 @@ pub(crate) fn bytes_path(bytes: &[u8]) -> PathBuf {
     PathBuf::from(std::ffi::OsStr::from_bytes(bytes))
 }
 
+fn symlinked(path: PathBuf) -> RepoError {
+    RepoError::Unsupported {
+        path,
+        what: "a `.git` that is a symbolic link".to_owned(),
+        mend: "it could name any repository of this machine; use `git worktree add` or a clone",
+    }
+}
+
 /// Reads `gitdir: PATH` (gitrepository-layout(5)); a relative path is relative to the file's directory.
 fn read_gitfile(path: &Path) -> Result<PathBuf, RepoError> {
-    let text = std::fs::read(path).map_err(|e| RepoError::unreadable(path, e))?;
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let text = GitFiles::open(dir)?
+        .read(".git", MAX_NAME)?
+        .ok_or_else(|| RepoError::unreadable(path, std::io::Error::from(std::io::ErrorKind::NotFound)))?;
     let named = text
         .strip_prefix(b"gitdir: ")
         .map(|rest| rest.trim_end_with(|c| c == '\n' || c == '\r'))
         .filter(|rest| !rest.is_empty() && !rest.contains(&0))
         .ok_or_else(|| RepoError::malformed(path, "is a file but does not say `gitdir: PATH`"))?;
-    Ok(path.parent().unwrap_or(Path::new("/")).join(bytes_path(named)))
+    Ok(dir.join(bytes_path(named)))
 }
 
 mod config;

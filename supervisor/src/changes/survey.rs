@@ -373,8 +373,8 @@ fn fingerprint(repo: &Repo, index: &Index) -> Result<Fingerprint, SurveyError> {
         digest.update(entry.id.as_slice());
     }
     Ok(Fingerprint {
-        head: refs::read_head(repo.git_dir(), repo.common_dir(), repo.hash())?.raw,
-        refs: refs::all(repo.git_dir(), repo.common_dir(), repo.hash())?,
+        head: refs::read_head(repo.dirs(), repo.hash())?.raw,
+        refs: refs::all(repo.dirs(), repo.hash())?,
         index: digest.finalize().into(),
     })
 }

@@ -171,3 +171,59 @@ fn what_the_backend_did_to_its_git_directory_is_listed() {
     let set = f.collect(&crate::changes::testing::allow_all()).unwrap();
     assert!(set.is_empty() && set.disallowed.is_empty(), "the private .git is no change");
 }
+
+/// A repository made to be read: each of these once copied a file of the host into the sandbox, or never ended.
+#[test]
+fn what_links_out_of_the_git_directory_is_refused_and_what_is_copied_is_parsed() {
+    let f = base();
+    let git = f.root().join(".git");
+    std::fs::write(f.path("secret"), "secret").unwrap();
+    let said = |name: &str| {
+        let text = match Repo::open(&f.root()) {
+            Ok(repo) => git_view(&repo).unwrap_err().to_string(),
+            Err(e) => e.to_string(),
+        };
+        assert!(text.contains(&format!(".git/{name}: ")), "{text}");
+        text
+    };
+    f.git(&["config", "core.sparseCheckout", "true"]);
+    for name in [
+        "shallow",
+        "info/sparse-checkout",
+        "index",
+        "HEAD",
+        "config",
+        "packed-refs",
+        "refs/heads/main",
+        "refs/tags/x",
+    ] {
+        let file = git.join(name);
+        let kept = std::fs::read(&file).ok();
+        for target in [f.path("secret"), "/dev/zero".into()] {
+            let _ = std::fs::remove_file(&file);
+            std::os::unix::fs::symlink(target, &file).unwrap();
+            assert!(said(name).contains("a symbolic link inside a git directory is not supported"));
+        }
+        std::fs::remove_file(&file).unwrap();
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        assert!(said(name).contains("is no regular file"));
+        std::fs::remove_file(&file).unwrap();
+        if let Some(kept) = kept {
+            std::fs::write(&file, kept).unwrap();
+        }
+    }
+    git_view(&f.repo()).unwrap();
+    std::fs::write(git.join("shallow"), format!("{}\nroot:x:0\n", f.repo().base_commit())).unwrap();
+    assert!(said("shallow").contains("has a line that is no object id"));
+    std::fs::remove_file(git.join("shallow")).unwrap();
+    std::fs::write(git.join("info/sparse-checkout"), b"/*\n\0").unwrap();
+    assert!(said("info/sparse-checkout").contains("is no text"));
+    std::fs::write(git.join("info/sparse-checkout"), vec![b'a'; 2 << 20]).unwrap();
+    assert!(said("info/sparse-checkout").contains("holds more than the 1048576 bytes"));
+    std::fs::remove_file(git.join("info/sparse-checkout")).unwrap();
+    std::fs::rename(&git, f.path("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(f.path("elsewhere"), &git).unwrap();
+    let text = Repo::open(&f.root()).unwrap_err().to_string();
+    assert!(text.contains("a `.git` that is a symbolic link is not supported"), "{text}");
+}

@@ -7,38 +7,31 @@ use bstr::{BString, ByteSlice};
 use gix_filter::eol::{AutoCrlf, Mode};
 
 use super::{RepoError, Settings, bytes_path};
+use crate::changes::gitfile::{GitDirs, MAX_CONFIG};
 
-const MAX_CONFIG: u64 = 4 << 20;
-
-pub(super) fn read(
-    root: &Path,
-    git_dir: &Path,
-    common_dir: &Path,
-) -> Result<(Vec<u8>, gix_hash::Kind, Settings), RepoError> {
-    let path = common_dir.join("config");
-    let mut text = read_capped(&path)?;
+pub(super) fn read(root: &Path, dirs: &GitDirs) -> Result<(Vec<u8>, gix_hash::Kind, Settings), RepoError> {
+    let path = dirs.common.path_of("config");
+    let mut text = dirs
+        .common
+        .read("config", MAX_CONFIG)?
+        .ok_or_else(|| RepoError::unreadable(&path, std::io::Error::from(std::io::ErrorKind::NotFound)))?;
     let mut config = parse(&path, &text)?;
-    if boolean(&path, &config, "extensions", "worktreeConfig")? == Some(true) {
-        let own = git_dir.join("config.worktree");
-        match read_capped(&own) {
-            Ok(more) => {
-                parse(&own, &more)?;
-                text.push(b'\n');
-                text.extend_from_slice(&more);
-                config = parse(&path, &text)?;
-            }
-            Err(RepoError::Unreadable { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(e),
-        }
+    if boolean(&path, &config, "extensions", "worktreeConfig")? == Some(true)
+        && let Some(more) = dirs.own.read("config.worktree", MAX_CONFIG)?
+    {
+        parse(&dirs.own.path_of("config.worktree"), &more)?;
+        text.push(b'\n');
+        text.extend_from_slice(&more);
+        config = parse(&path, &text)?;
     }
     let (hash, partial) = extensions(&path, &config)?;
     let flag = |key: &str, default: bool| {
         Ok::<_, RepoError>(boolean(&path, &config, "core", key)?.unwrap_or(default))
     };
-    if flag("bare", false)? && git_dir == common_dir {
-        return Err(RepoError::Bare(common_dir.to_owned()));
+    if flag("bare", false)? && !dirs.is_linked() {
+        return Err(RepoError::Bare(dirs.common.path().to_owned()));
     }
-    check_worktree(root, git_dir, value(&config, "core", "worktree"))?;
+    check_worktree(root, dirs.own.path(), value(&config, "core", "worktree"))?;
     let autocrlf = match value(&config, "core", "autocrlf") {
         Some(v) if v.eq_ignore_ascii_case(b"input") => AutoCrlf::Input,
         _ if flag("autocrlf", false)? => AutoCrlf::Enabled,
@@ -138,14 +131,6 @@ fn check_worktree(root: &Path, git_dir: &Path, named: Option<BString>) -> Result
         what: format!("core.worktree, which names {} and not {},", real.display(), root.display()),
         mend: "unset it, or name that directory with --repo once it has a `.git` file",
     })
-}
-
-fn read_capped(path: &Path) -> Result<Vec<u8>, RepoError> {
-    let meta = std::fs::metadata(path).map_err(|e| RepoError::unreadable(path, e))?;
-    if !meta.is_file() || meta.len() > MAX_CONFIG {
-        return Err(RepoError::malformed(path, "is not a regular file of at most 4 MiB"));
-    }
-    std::fs::read(path).map_err(|e| RepoError::unreadable(path, e))
 }
 
 pub(super) fn parse(path: &Path, text: &[u8]) -> Result<gix_config::File, RepoError> {
