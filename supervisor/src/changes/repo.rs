@@ -168,6 +168,7 @@ impl Repo {
             None => git_dir.clone(),
         };
         let dirs = GitDirs { own, common: GitFiles::open(&common_dir)? };
+        check_git_dir(root, dot_git, is_dir, &dirs)?;
         let root_fd = rustix::fs::open(
             root,
             OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
@@ -176,14 +177,20 @@ impl Repo {
         .map_err(|e| RepoError::unreadable(root, e))?;
         let stat = rustix::fs::fstat(&root_fd).map_err(|e| RepoError::unreadable(root, e))?;
         let (config, hash, settings) = super::repo::config::read(root, &dirs)?;
-
-        let objects = common_dir.join("objects");
-        let mut object_dirs = vec![objects.clone()];
-        let alternates = gix_odb::alternate::resolve(objects.clone(), root)
-            .map_err(|e| RepoError::malformed(objects.join("info/alternates"), e.to_string()))?;
-        for dir in alternates {
-            object_dirs.push(std::fs::canonicalize(&dir).map_err(|e| RepoError::unreadable(dir, e))?);
+        if !is_dir && !dirs.is_linked() && !config::names_worktree(&dirs, &config)? {
+            // `config::read` has compared it; without one, any git directory of the machine could be named.
+            return Err(RepoError::Unsupported {
+                path: dot_git.to_owned(),
+                what: format!(
+                    "a `.git` file that names {}, which does not name this work tree,",
+                    git_dir.display()
+                ),
+                mend: "say there that it is meant: `git config core.worktree \"$PWD\"` in the work tree",
+            });
         }
+
+        let object_dirs = objects::resolve(&dirs.common, root)?;
+        let objects = object_dirs[0].clone();
         let options =
             gix_odb::store::init::Options { current_dir: Some(root.to_owned()), ..Default::default() };
         let store = gix_odb::Store::at_opts(objects.clone(), hash, &mut std::iter::empty(), options)
@@ -245,6 +252,13 @@ impl Repo {
     /// Object directories in the order in which they are searched, alternates resolved.
     pub fn object_dirs(&self) -> &[PathBuf] {
         &self.object_dirs
+    }
+
+    /// The object directories that alternates name outside of the repository's own: whoever made the repository has
+    /// chosen them, so only the operator may have them shown.
+    pub fn foreign_object_dirs(&self) -> Vec<&Path> {
+        let common = self.common_dir();
+        self.object_dirs.iter().map(PathBuf::as_path).filter(|dir| !dir.starts_with(common)).collect()
     }
 
     /// Every directory that belongs to the repository: no mount may let a backend write there.
@@ -389,6 +403,47 @@ pub(crate) fn bytes_path(bytes: &[u8]) -> PathBuf {
     PathBuf::from(std::ffi::OsStr::from_bytes(bytes))
 }
 
+/// What a `.git` leads to must be a git directory, and where it lies elsewhere it must know this work tree: else
+/// a file in a hostile tree could name any repository of the machine (git makes the same checks, setup.c).
+fn check_git_dir(root: &Path, dot_git: &Path, is_dir: bool, dirs: &GitDirs) -> Result<(), RepoError> {
+    let refuse = |what: String| RepoError::Malformed { path: dot_git.to_owned(), what };
+    for (files, names) in [(&dirs.own, &["HEAD"][..]), (&dirs.common, &["HEAD", "objects", "refs"])] {
+        for name in names {
+            let there = match *name {
+                "HEAD" => files.read(name, MAX_NAME)?.is_some(),
+                dir => files.is_dir(dir)?,
+            };
+            if !there {
+                let path = files.path().display();
+                return Err(refuse(format!("leads to {path}, which is no git directory: it has no {name}")));
+            }
+        }
+    }
+    if !dirs.is_linked() {
+        return Ok(());
+    }
+    let (own, common) = (dirs.own.path(), dirs.common.path());
+    if is_dir || own.parent() != Some(&common.join("worktrees")) {
+        return Err(refuse(format!(
+            "leads to {} and that to {}, but it is no linked work tree of that repository; `git worktree repair` there may help",
+            own.display(),
+            common.display()
+        )));
+    }
+    let text = dirs.own.read("gitdir", MAX_NAME)?.unwrap_or_default();
+    let named = own.join(bytes_path(text.trim_end_with(|c| c == '\n' || c == '\r')));
+    // The file itself is no link, so its directory's canonical path says where it is.
+    let back = named.parent().and_then(|dir| std::fs::canonicalize(dir).ok());
+    if named.file_name() != Some(".git".as_ref()) || back.as_deref() != Some(root) {
+        return Err(refuse(format!(
+            "leads to {}, whose `gitdir` names {} and not this work tree; run `git worktree repair` in it",
+            own.display(),
+            named.display()
+        )));
+    }
+    Ok(())
+}
+
 fn symlinked(path: PathBuf) -> RepoError {
     RepoError::Unsupported {
         path,
@@ -412,5 +467,6 @@ fn read_gitfile(path: &Path) -> Result<PathBuf, RepoError> {
 }
 
 mod config;
+mod objects;
 #[cfg(test)]
 mod tests;

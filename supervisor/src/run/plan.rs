@@ -90,6 +90,7 @@ impl Plan {
                 checked.push(rule);
             }
         }
+        places.check_object_dirs(&repo, &backend)?;
         let git = git_view(&repo).map_err(error)?;
         places.check_objects(&git.object_dirs)?;
         let mounts = |rules: &[MountRule]| -> Result<Vec<Mount>, PlanError> {
@@ -235,6 +236,37 @@ impl<'a> Places<'a> {
                 evidence.display(),
                 self.root.display()
             ));
+        }
+        Ok(())
+    }
+
+    /// Object directories are shown in every sandbox. Those that alternates name outside of the repository were chosen
+    /// by whoever made it; only what the operator mounts anyway is shown.
+    fn check_object_dirs(&self, repo: &Repo, rules: &[MountRule]) -> Result<(), PlanError> {
+        for dir in repo.object_dirs() {
+            let shown = dir.display();
+            let place = Place::of(dir).map_err(|e| error(format_args!("{shown}: {e}")))?;
+            for (own, own_place) in self.own.iter().chain([&self.evidence]) {
+                if place.overlaps(own_place) {
+                    return fail(format!(
+                        "the object directory {shown} overlaps Proctor's own {}: state, configuration and evidence are never shown; use a clone with objects of its own (`git repack -a -d`, then remove objects/info/alternates)",
+                        own.display()
+                    ));
+                }
+            }
+        }
+        for dir in repo.foreign_object_dirs() {
+            let named = rules.iter().filter(|rule| rule.mode != MountMode::Rw).any(|rule| {
+                Place::of(&rule.path)
+                    .is_ok_and(|place| place.real().is_some_and(|real| dir.starts_with(real)))
+            });
+            if !named {
+                let shown = dir.display();
+                return fail(format!(
+                    "{} leads to the object directory {shown}, outside of the repository, and a sandbox would see it; if that is meant, say so with --ro {shown}",
+                    repo.common_dir().join("objects/info/alternates").display()
+                ));
+            }
         }
         Ok(())
     }

@@ -118,6 +118,12 @@ fn extensions(path: &Path, config: &gix_config::File) -> Result<(gix_hash::Kind,
     Ok((hash, partial))
 }
 
+/// True where the configuration has a `core.worktree`; [`read`] has compared it with the work tree.
+pub(super) fn names_worktree(dirs: &GitDirs, text: &[u8]) -> Result<bool, RepoError> {
+    let config = parse(&dirs.common.path_of("config"), text)?;
+    Ok(value(&config, "core", "worktree").is_some())
+}
+
 /// `core.worktree` may only name the directory that the `.git` was found in (as in a submodule's checkout).
 fn check_worktree(root: &Path, git_dir: &Path, named: Option<BString>) -> Result<(), RepoError> {
     let Some(named) = named else { return Ok(()) };

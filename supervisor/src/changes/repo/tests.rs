@@ -129,3 +129,81 @@ fn a_missing_object_is_named() {
     let repo = f.repo();
     assert!(repo.odb().tree(&repo.base_tree()).unwrap_err().to_string().contains("this is a partial clone"));
 }
+
+#[test]
+fn alternates_name_object_directories_and_nothing_else() {
+    let f = base();
+    let list = f.root().join(".git/objects/info/alternates");
+    let secrets = f.path("secrets");
+    std::fs::create_dir_all(secrets.join("pack")).unwrap();
+    std::fs::write(secrets.join("id_rsa"), "secret").unwrap();
+    std::fs::create_dir_all(list.parent().unwrap()).unwrap();
+    std::fs::write(&list, format!("{}\n", secrets.display())).unwrap();
+    let text = error(&f.root());
+    assert!(
+        text.contains("alternates: names ")
+            && text.contains("which is no object directory: git would have no id_rsa there"),
+        "{text}"
+    );
+    for name in ["ab/secret", "pack/id_rsa", "info/passwd", "abc/x", "ab/cd/e"] {
+        std::fs::remove_dir_all(&secrets).unwrap();
+        std::fs::create_dir_all(secrets.join(name).parent().unwrap()).unwrap();
+        std::fs::write(secrets.join(name), "secret").unwrap();
+        assert!(error(&f.root()).contains("which is no object directory"), "{name}");
+    }
+    std::fs::remove_dir_all(&secrets).unwrap();
+    assert!(error(&f.root()).contains("alternates: names "));
+    std::fs::remove_file(&list).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &list, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0)
+        .unwrap();
+    assert!(error(&f.root()).contains("info/alternates: is no regular file"));
+    std::fs::remove_file(&list).unwrap();
+    assert!(f.repo().foreign_object_dirs().is_empty());
+    git_in(&f.path(""), &["clone", "-q", "--shared", "repo", "shared"]);
+    git_in(&f.path(""), &["clone", "-q", "--shared", "shared", "twice"]);
+    let twice = Repo::open(&f.path("twice")).unwrap();
+    assert_eq!(twice.foreign_object_dirs().len(), 2);
+    let objects = f.root().join(".git/objects");
+    std::os::unix::fs::symlink("/etc/passwd", objects.join("pack/pack-x.idx")).unwrap();
+    assert!(error(&f.root()).contains("pack/pack-x.idx: a symbolic link inside a git directory"));
+    std::fs::remove_file(objects.join("pack/pack-x.idx")).unwrap();
+    std::fs::rename(&objects, f.path("moved")).unwrap();
+    std::os::unix::fs::symlink(f.path("moved"), &objects).unwrap();
+    assert!(error(&f.root()).contains(".git/objects: a symbolic link inside a git directory"));
+}
+
+/// A hostile tree says that it belongs to somebody else's repository, whose objects would be shown.
+#[test]
+fn a_git_file_cannot_take_another_repository() {
+    let f = base();
+    let evil = f.path("evil");
+    let own = evil.join("own");
+    std::fs::create_dir_all(&own).unwrap();
+    let git = std::fs::canonicalize(f.root().join(".git")).unwrap();
+    let say = |text: String| std::fs::write(evil.join(".git"), text).unwrap();
+    say(format!("gitdir: {}\n", git.display()));
+    let text = error(&evil);
+    assert!(text.contains("which does not name this work tree, is not supported; say there that it is meant: `git config core.worktree"), "{text}");
+    say("gitdir: own\n".to_owned());
+    assert!(error(&evil).contains("which is no git directory: it has no HEAD"));
+    std::fs::write(own.join("HEAD"), "ref: refs/heads/main\n").unwrap();
+    assert!(error(&evil).contains("which is no git directory: it has no objects"));
+    std::fs::write(own.join("commondir"), git.as_os_str().as_bytes()).unwrap();
+    std::fs::write(own.join("gitdir"), evil.join(".git").as_os_str().as_bytes()).unwrap();
+    assert!(error(&evil).contains("but it is no linked work tree of that repository; `git worktree repair`"));
+    let wt = f.path("wt");
+    f.git(&["worktree", "add", "-q", wt.to_str().unwrap()]);
+    Repo::open(&wt).unwrap();
+    say(format!("gitdir: {}/worktrees/wt\n", git.display()));
+    let text = error(&evil);
+    assert!(text.contains("and not this work tree; run `git worktree repair` in it"), "{text}");
+    // A `.git` directory of its own cannot lead on to another one either.
+    std::fs::remove_file(evil.join(".git")).unwrap();
+    std::fs::rename(&own, evil.join(".git")).unwrap();
+    assert!(error(&evil).contains("but it is no linked work tree of that repository"));
+    let apart = f.path("apart");
+    git_in(&f.path(""), &["clone", "-q", "--separate-git-dir", "apart.git", "repo", "apart"]);
+    assert!(error(&apart).contains("git config core.worktree"));
+    git_in(&apart, &["config", "core.worktree", apart.to_str().unwrap()]);
+    Repo::open(&apart).unwrap();
+}
