@@ -156,6 +156,18 @@ impl Repo {
         }
     }
 
+    /// Opens the work tree whose top `path` is, and no other: there is a `.git` in it.
+    pub(crate) fn open_top(path: &Path) -> Result<Self, RepoError> {
+        let root = std::fs::canonicalize(path).map_err(|e| RepoError::unreadable(path, e))?;
+        let dot_git = root.join(".git");
+        match std::fs::symlink_metadata(&dot_git) {
+            _ if root != path => Err(RepoError::NotARepository(path.to_owned())),
+            Ok(meta) if meta.is_symlink() => Err(symlinked(dot_git)),
+            Ok(meta) => Self::open_at(&root, &dot_git, meta.is_dir()),
+            Err(e) => Err(RepoError::unreadable(dot_git, e)),
+        }
+    }
+
     fn open_at(root: &Path, dot_git: &Path, is_dir: bool) -> Result<Self, RepoError> {
         let git_dir = if is_dir { dot_git.to_owned() } else { read_gitfile(dot_git)? };
         let git_dir = std::fs::canonicalize(&git_dir).map_err(|e| RepoError::unreadable(&git_dir, e))?;

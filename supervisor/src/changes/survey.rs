@@ -279,24 +279,14 @@ fn flags(repo: &Repo, index: &Index, found: &mut Found<'_>) {
     }
 }
 
-/// The index against HEAD's tree. A valid cache tree of the same id says that they are equal (git trusts it
-/// likewise); else the trees are read.
+/// The index against HEAD's tree, entry by entry. The index's cache tree says the same in one id, but whoever wrote
+/// the index also wrote that: the trees are read, once.
 fn staged(repo: &Repo, index: &Index, found: &mut Found<'_>) -> Result<(), SurveyError> {
     let entries = index.state.entries();
-    let cached = index.state.tree().filter(|t| t.id == repo.base_tree());
-    if cached.is_some_and(|t| t.num_entries.is_some_and(|n| n as usize == entries.len())) {
-        found.index_is_base = true;
-        repo.note_base_links(|| {
-            entries
-                .iter()
-                .filter(|e| e.mode == Mode::SYMLINK)
-                .map(|e| e.path(&index.state).to_vec())
-                .collect()
-        });
-        return Ok(());
-    }
     let view = TreeView::new(repo.odb(), repo.base_tree());
     let base = view.beneath(b"")?;
+    let before = found.dirty.len();
+    let mut special = false;
     let mut at = base.iter().peekable();
     for entry in entries {
         let path: &[u8] = entry.path(&index.state);
@@ -305,15 +295,19 @@ fn staged(repo: &Repo, index: &Index, found: &mut Found<'_>) -> Result<(), Surve
         }
         let same = at.next_if(|(p, _)| p == path);
         let equal = same.is_some_and(|(_, e)| e.id == entry.id && mode_of(e.mode) == entry.mode);
-        let special =
-            entry.flags.stage() != Stage::Unconflicted || entry.flags.contains(Flags::INTENT_TO_ADD);
-        if !equal && !special {
+        let own = entry.flags.stage() != Stage::Unconflicted || entry.flags.contains(Flags::INTENT_TO_ADD);
+        special |= own;
+        if !equal && !own {
             found.add(path, Reason::Staged);
         }
     }
     for (gone, _) in at {
         found.add(gone, Reason::Staged);
     }
+    found.index_is_base = !special && found.dirty.len() == before;
+    repo.note_base_links(|| {
+        base.iter().filter(|(_, e)| e.mode == tree::SYMLINK).map(|(path, _)| path.clone()).collect()
+    });
     Ok(())
 }
 
@@ -341,13 +335,13 @@ fn submodule(
 ) -> Result<(), SurveyError> {
     let full = tree::join(prefix, path);
     let dir = repo.root_path().join(super::repo::bytes_path(path));
-    let sub = match Repo::open(&dir) {
-        Ok(sub) if sub.root_path() == dir => sub,
+    // Not the nearest repository upwards: what is not read here would be neither surveyed nor hidden.
+    let sub = match Repo::open_top(&dir) {
+        Ok(sub) => sub,
         Err(RepoError::NoCommit { .. }) => {
             found.add(path, Reason::SubmoduleCommit);
             return Ok(());
         }
-        Ok(_) => return Ok(()),
         Err(e) => return Err(e.into()),
     };
     if sub.base_commit() != *id {

@@ -21,6 +21,9 @@ pub const SYMLINK: u32 = 0o120000;
 /// Mode of a submodule's commit.
 pub const GITLINK: u32 = 0o160000;
 
+/// Paths of one tree: far more than any repository has.
+const MAX_ENTRIES: usize = 3_000_000;
+
 /// True for a mode of a regular file, executable or not.
 pub fn is_file(mode: u32) -> bool {
     mode & 0o170000 == 0o100000
@@ -121,12 +124,26 @@ impl TreeView {
 
     /// Every entry beneath the directory `path` that is not a directory, by full path.
     pub fn beneath(&self, path: &[u8]) -> Result<Vec<(Vec<u8>, Entry)>, RepoError> {
+        self.beneath_up_to(path, MAX_ENTRIES)
+    }
+
+    /// As [`Self::beneath`], for at most `limit` paths.
+    pub(crate) fn beneath_up_to(
+        &self,
+        path: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Entry)>, RepoError> {
         let mut found = Vec::new();
         let mut dirs = vec![path.to_vec()];
         while let Some(dir) = dirs.pop() {
             let Some(entries) = self.dir(&dir)? else { continue };
             for entry in entries.iter() {
                 let full = join(&dir, &entry.name);
+                // A few trees that hold one another many times can make any number of paths.
+                if found.len() + dirs.len() >= limit {
+                    let what = format!("has more than the {limit} paths that are read");
+                    return Err(RepoError::Object { id: self.root, what });
+                }
                 if entry.mode == DIR {
                     dirs.push(full);
                 } else {

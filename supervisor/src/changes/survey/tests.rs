@@ -275,3 +275,45 @@ proptest::proptest! {
         proptest::prop_assert_eq!(got, want);
     }
 }
+
+/// The index's cache tree says that the index is HEAD's tree, and the index is another one.
+#[test]
+fn a_cache_tree_is_not_believed() {
+    let f = base();
+    f.git(&["write-tree"]);
+    let was = f.git(&["rev-parse", "HEAD:a"]);
+    f.write("a", "x");
+    let now = f.git(&["hash-object", "-w", "a"]);
+    let bytes = |hex: &str| ObjectId::from_hex(hex.trim().as_bytes()).unwrap().as_slice().to_vec();
+    let file = f.root().join(".git/index");
+    let mut data = std::fs::read(&file).unwrap();
+    assert!(data.windows(4).any(|w| w == b"TREE"));
+    data.truncate(data.len() - 20);
+    let at = data.windows(20).position(|w| w == bytes(&was)).unwrap();
+    data[at..at + 20].copy_from_slice(&bytes(&now));
+    let mut hasher = gix_hash::hasher(gix_hash::Kind::Sha1);
+    hasher.update(&data);
+    data.extend_from_slice(hasher.try_finalize().unwrap().as_slice());
+    std::fs::write(&file, data).unwrap();
+    assert_eq!(dirty(&look(&f)), ["a: staged"]);
+}
+
+#[test]
+fn a_tree_that_unfolds_without_end_is_refused() {
+    let f = base();
+    let mut id = f.git(&["rev-parse", "HEAD^{tree}"]).trim().to_owned();
+    for _ in 0..12 {
+        let lines: String = (0..10).map(|i| format!("040000 tree {id}\t{i}\n")).collect();
+        std::fs::write(f.path("list"), lines).unwrap();
+        let script = format!("git mktree < {}", f.path("list").display());
+        let out =
+            std::process::Command::new("sh").current_dir(f.root()).args(["-c", &script]).output().unwrap();
+        id = String::from_utf8(out.stdout).unwrap().trim().to_owned();
+    }
+    let commit = f.git(&["commit-tree", "-m", "bomb", &id]);
+    f.git(&["update-ref", "HEAD", commit.trim()]);
+    let repo = f.repo();
+    let view = TreeView::new(repo.odb(), repo.base_tree());
+    let error = view.beneath_up_to(b"", 3000).unwrap_err().to_string();
+    assert!(error.contains("has more than the 3000 paths that are read"), "{error}");
+}

@@ -287,7 +287,7 @@ impl Worker<'_> {
         if let Some(entry) = entries.first().filter(|_| !name.slash) {
             let path = join(&task.path, bytes);
             let git = join(bytes, b".git");
-            if exists(dir, &git) {
+            if is_git(dir, &git) {
                 self.local.gitlinks.push((path, entry.id));
                 return Ok(());
             }
@@ -410,6 +410,14 @@ fn open(repo: &Repo, task: &Task) -> Result<Option<OwnedFd>, SurveyError> {
         Err(Errno::ACCESS) if task.ignores.is_none() && task.range.is_empty() => Ok(None),
         Err(e) => Err(RepoError::unreadable(repo.root_path().join(bytes_path(&task.path)), e).into()),
     }
+}
+
+/// True where a submodule's `.git` may be one: a directory or a file. What a link or a special file stands for is
+/// untracked, as anything else there.
+fn is_git(dir: &OwnedFd, name: &[u8]) -> bool {
+    rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|s| {
+        matches!(FileType::from_raw_mode(s.st_mode), FileType::Directory | FileType::RegularFile)
+    })
 }
 
 fn exists(dir: &OwnedFd, name: &[u8]) -> bool {
