@@ -1,8 +1,8 @@
 //! The state of a work tree in one walk: what differs from HEAD, what hidden paths exist, and a fingerprint by
 //! which a later survey tells whether anything moved.
 //!
-//! The index's stat data spares reading files (mtime with nanoseconds, size, mode; git's racy rule); what does
-//! not match is read and compared as git would store it. Only the base commit's ignore files count.
+//! The index's stat data spares reading files (mtime and ctime with nanoseconds, inode, size, mode; git's racy rule);
+//! what does not match is read and compared as git would store it. Only the base commit's ignore files count.
 
 use std::collections::BTreeMap;
 

@@ -112,30 +112,32 @@ impl<'a> Checker<'a> {
         Ok((!same).then_some(Reason::Modified))
     }
 
-    /// Git's rule, without the fields that a copied or remounted tree changes. An entry whose file may have been
-    /// written after the index was is racy and has to be read.
+    /// Git's rule (`core.checkStat=default`, `core.trustctime`): a change time cannot be set back as the others can,
+    /// and a file put in another one's place has another inode. Owner and group change nothing that git stores. An
+    /// entry whose file may have been written after the index was is racy. What does not match is read.
     fn stat_matches(&self, entry: &Entry, stat: &rustix::fs::Stat) -> bool {
         let known = &entry.stat;
-        // The index keeps the low 32 bits of both.
-        let secs = (stat.st_mtime & 0xffff_ffff) as u32;
-        let nsecs = stat.st_mtime_nsec as u32;
-        let size = (stat.st_size & 0xffff_ffff) as u32;
-        if known.mtime.secs != secs
-            || known.size != size
-            || known.mtime.nsecs != 0 && known.mtime.nsecs != nsecs
-        {
+        // The index keeps the low 32 bits of all of them.
+        let low = |value: i64| (value & 0xffff_ffff) as u32;
+        let (mtime, ctime) = (low(stat.st_mtime), low(stat.st_ctime));
+        let same = known.mtime.secs == mtime
+            && known.mtime.nsecs == stat.st_mtime_nsec as u32
+            && known.ctime.secs == ctime
+            && known.ctime.nsecs == stat.st_ctime_nsec as u32
+            && known.ino == (stat.st_ino & 0xffff_ffff) as u32
+            && known.size == low(stat.st_size);
+        if !same {
             return false;
         }
         if known.size == 0 && !entry.id.is_empty_blob() {
             return false;
         }
         let (at, at_nsec) = (self.written.unix_seconds(), self.written.nanoseconds());
-        let file = i64::from(known.mtime.secs);
-        let racy = if known.mtime.nsecs == 0 || at_nsec == 0 {
-            at <= file
-        } else {
-            (at, at_nsec) <= (file, known.mtime.nsecs)
+        let racy = |secs: u32, nsecs: u32| {
+            let secs = i64::from(secs);
+            if nsecs == 0 || at_nsec == 0 { at <= secs } else { (at, at_nsec) <= (secs, nsecs) }
         };
+        let racy = racy(known.mtime.secs, known.mtime.nsecs) || racy(known.ctime.secs, known.ctime.nsecs);
         !racy && path_is_plain(entry.path(&self.index.state))
     }
 }

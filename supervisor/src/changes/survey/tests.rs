@@ -317,3 +317,77 @@ fn a_tree_that_unfolds_without_end_is_refused() {
     let error = view.beneath_up_to(b"", 3000).unwrap_err().to_string();
     assert!(error.contains("has more than the 3000 paths that are read"), "{error}");
 }
+
+/// Same size, and the modification time set back: git sees it by the change time, and so must we.
+#[test]
+fn a_file_whose_times_were_set_back_is_read() {
+    let f = base();
+    let times = |of: &std::path::Path| {
+        let meta = std::fs::metadata(of).unwrap();
+        (
+            filetime::FileTime::from_last_access_time(&meta),
+            filetime::FileTime::from_last_modification_time(&meta),
+        )
+    };
+    let old = filetime::FileTime::from_unix_time(1_577_836_800, 0);
+    for name in ["a", "d/x"] {
+        filetime::set_file_times(f.root().join(name), old, old).unwrap();
+    }
+    // Longer than the file system's clock ticks: nothing is racy.
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    f.git(&["update-index", "--refresh"]);
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    f.git(&["update-index", "--force-write-index"]);
+    assert!(look(&f).is_clean());
+    let a = f.root().join("a");
+    let (accessed, modified) = times(&a);
+    std::fs::write(&a, "b").unwrap();
+    filetime::set_file_times(&a, accessed, modified).unwrap();
+    // Another file in its place, of the same size and times.
+    let x = f.root().join("d/x");
+    let (accessed, modified) = times(&x);
+    std::fs::write(f.path("other"), "d/y").unwrap();
+    filetime::set_file_times(f.path("other"), accessed, modified).unwrap();
+    std::fs::rename(f.path("other"), &x).unwrap();
+    assert_eq!(dirty(&look(&f)), ["a: modified", "d/x: modified"]);
+}
+
+/// Whatever stands for a submodule's `.git` without being one: its directory is looked at as any other.
+#[test]
+fn what_is_no_submodules_checkout_is_surveyed_as_any_directory() {
+    let f = base();
+    let commit = f.git(&["rev-parse", "HEAD"]);
+    f.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{},sub", commit.trim())]);
+    f.git(&["commit", "-q", "-m", "submodule"]);
+    f.write("sub/.env", "SECRET");
+    std::os::unix::fs::symlink("nowhere", f.root().join("sub/.git")).unwrap();
+    let check = |more: &[&str]| {
+        let s = look(&f);
+        assert_eq!(s.hidden.iter().map(|h| show(&h.path)).collect::<Vec<_>>(), ["sub/.env"]);
+        let mut want = vec!["sub/.env: untracked".to_owned()];
+        want.extend(more.iter().map(|m| (*m).to_owned()));
+        assert_eq!(dirty(&s), want);
+    };
+    check(&["sub/.git: untracked"]);
+    let git = f.root().join("sub/.git");
+    std::fs::remove_file(&git).unwrap();
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &git, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    check(&[]);
+    std::fs::remove_file(&git).unwrap();
+    check(&[]);
+    for (text, said) in [
+        ("", "is a file but does not say `gitdir: PATH`"),
+        ("gitdir: nowhere", "sub/nowhere: No such file or directory"),
+        ("gitdir: ..", "which is no git directory: it has no HEAD"),
+        ("gitdir: ../.git", "which does not name this work tree, is not supported"),
+    ] {
+        std::fs::write(&git, text).unwrap();
+        let error = survey(&f.repo(), &globs(&[".env*"])).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+    std::fs::remove_file(&git).unwrap();
+    std::fs::create_dir(&git).unwrap();
+    let error = survey(&f.repo(), &globs(&[".env*"])).unwrap_err().to_string();
+    assert!(error.contains("which is no git directory: it has no HEAD"), "{error}");
+}
