@@ -95,7 +95,7 @@ impl Converter {
             if let Some(entry) = tree.entry(&file)?
                 && is_file(entry.mode)
             {
-                let text = tree.odb().blob(&entry.id)?;
+                let text = tree.odb().small_blob(&entry.id)?;
                 let source = bytes_path(&file);
                 self.search
                     .add_patterns_buffer(

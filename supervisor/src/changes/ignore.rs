@@ -63,7 +63,7 @@ fn parse(dir: &[u8], text: &[u8]) -> Result<List, RepoError> {
 /// The ignore file that a directory of the base tree has.
 pub(crate) fn file_of(tree: &TreeView, dir: &[u8]) -> Result<Option<Vec<u8>>, RepoError> {
     match tree.entry(&join(dir, b".gitignore"))? {
-        Some(entry) if is_file(entry.mode) => tree.odb().blob(&entry.id).map(Some),
+        Some(entry) if is_file(entry.mode) => tree.odb().small_blob(&entry.id).map(Some),
         _ => Ok(None),
     }
 }

@@ -16,6 +16,13 @@ use rustix::fs::{Mode, OFlags};
 use super::gitfile::{GitDirs, GitFiles, MAX_NAME};
 use super::refs;
 
+/// Most bytes of a file's content.
+const MAX_BLOB: u64 = 1 << 30;
+/// Most bytes of a tree or a commit.
+const MAX_TREE: u64 = 64 << 20;
+/// Most bytes of a file of rules or of a link's target.
+const MAX_RULES: u64 = 1 << 20;
+
 /// Why a repository cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RepoError {
@@ -203,8 +210,11 @@ impl Repo {
 
         let object_dirs = objects::resolve(&dirs.common, root)?;
         let objects = object_dirs[0].clone();
-        let options =
-            gix_odb::store::init::Options { current_dir: Some(root.to_owned()), ..Default::default() };
+        let options = gix_odb::store::init::Options {
+            current_dir: Some(root.to_owned()),
+            alloc_limit_bytes: usize::try_from(MAX_BLOB).ok(),
+            ..Default::default()
+        };
         let store = gix_odb::Store::at_opts(objects.clone(), hash, &mut std::iter::empty(), options)
             .map_err(|e| RepoError::unreadable(&objects, e))?;
 
@@ -358,7 +368,21 @@ impl Odb {
         RepoError::MissingObject { id: *id, path: self.dir.clone(), partial: self.partial }
     }
 
-    fn read(&self, id: &ObjectId, kind: gix_object::Kind) -> Result<Vec<u8>, RepoError> {
+    fn header(&self, id: &ObjectId) -> Result<gix_object::Header, RepoError> {
+        match self.handle.try_header(id) {
+            Ok(Some(header)) => Ok(header),
+            Ok(None) => Err(self.missing(id)),
+            Err(e) => Err(RepoError::Object { id: *id, what: e.to_string() }),
+        }
+    }
+
+    /// Looks at the header first: an object unfolds to whatever size its maker wanted.
+    fn read(&self, id: &ObjectId, kind: gix_object::Kind, limit: u64) -> Result<Vec<u8>, RepoError> {
+        let size = self.header(id)?.size;
+        if size > limit {
+            let what = format!("holds {size} bytes, more than the {limit} that are read of a {kind} here");
+            return Err(RepoError::Object { id: *id, what });
+        }
         let mut buf = Vec::new();
         let (found, len) = match self.handle.try_find(id, &mut buf) {
             Ok(Some(data)) => (data.kind, data.data.len()),
@@ -374,9 +398,14 @@ impl Odb {
         Ok(buf)
     }
 
-    /// A blob's content.
+    /// A blob's content, where it is at most 1 GiB.
     pub fn blob(&self, id: &ObjectId) -> Result<Vec<u8>, RepoError> {
-        self.read(id, gix_object::Kind::Blob)
+        self.read(id, gix_object::Kind::Blob, MAX_BLOB)
+    }
+
+    /// The content of a blob that holds rules (`.gitignore`, `.gitattributes`) or a link's target: at most 1 MiB.
+    pub fn small_blob(&self, id: &ObjectId) -> Result<Vec<u8>, RepoError> {
+        self.read(id, gix_object::Kind::Blob, MAX_RULES)
     }
 
     /// A tree's bytes.
@@ -384,21 +413,17 @@ impl Odb {
         if *id == ObjectId::empty_tree(self.hash) {
             return Ok(Vec::new());
         }
-        self.read(id, gix_object::Kind::Tree)
+        self.read(id, gix_object::Kind::Tree, MAX_TREE)
     }
 
     /// A blob's size in bytes.
     pub fn size(&self, id: &ObjectId) -> Result<u64, RepoError> {
-        match self.handle.try_header(id) {
-            Ok(Some(header)) => Ok(header.size),
-            Ok(None) => Err(self.missing(id)),
-            Err(e) => Err(RepoError::Object { id: *id, what: e.to_string() }),
-        }
+        Ok(self.header(id)?.size)
     }
 
     /// The tree of a commit.
     pub fn commit_tree(&self, id: &ObjectId) -> Result<ObjectId, RepoError> {
-        let data = self.read(id, gix_object::Kind::Commit)?;
+        let data = self.read(id, gix_object::Kind::Commit, MAX_TREE)?;
         gix_object::CommitRefIter::from_bytes(&data, self.hash)
             .tree_id()
             .map_err(|e| RepoError::Object { id: *id, what: e.to_string() })

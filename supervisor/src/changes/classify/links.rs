@@ -208,7 +208,7 @@ fn target_of(work: &Work<'_>, path: &[u8], after: bool) -> Result<Option<Vec<u8>
         });
     }
     match work.base.entry(path)? {
-        Some(entry) if entry.mode == tree::SYMLINK => Ok(Some(work.base.odb().blob(&entry.id)?)),
+        Some(entry) if entry.mode == tree::SYMLINK => Ok(Some(work.base.odb().small_blob(&entry.id)?)),
         _ => Ok(None),
     }
 }

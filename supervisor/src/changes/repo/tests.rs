@@ -207,3 +207,48 @@ fn a_git_file_cannot_take_another_repository() {
     git_in(&apart, &["config", "core.worktree", apart.to_str().unwrap()]);
     Repo::open(&apart).unwrap();
 }
+
+/// Loose objects whose header or content is as large as its maker liked; and rules that are no rules any more.
+#[test]
+fn objects_that_are_too_large_are_refused_by_their_headers() {
+    use std::io::Write;
+    let f = base();
+    let put = |id: &str, data: &[u8], zeros: u64| {
+        let file = f.root().join(".git/objects").join(&id[..2]).join(&id[2..]);
+        std::fs::remove_file(&file).unwrap();
+        let mut out = flate2::write::ZlibEncoder::new(
+            std::fs::File::create(file).unwrap(),
+            flate2::Compression::fast(),
+        );
+        out.write_all(data).unwrap();
+        std::io::copy(&mut std::io::Read::take(std::io::repeat(0), zeros), &mut out).unwrap();
+        out.finish().unwrap();
+    };
+    let tree = f.git(&["rev-parse", "HEAD^{tree}"]).trim().to_owned();
+    put(&tree, format!("tree {}\0", 100u64 << 20).as_bytes(), 100 << 20);
+    let repo = f.repo();
+    let text = repo.odb().tree(&repo.base_tree()).unwrap_err().to_string();
+    assert!(
+        text.contains("holds 104857600 bytes, more than the 67108864 that are read of a tree here"),
+        "{text}"
+    );
+    let commit = f.git(&["rev-parse", "HEAD"]).trim().to_owned();
+    put(&commit, format!("commit {}\0tree x", 1u64 << 46).as_bytes(), 0);
+    assert!(
+        error(&f.root())
+            .contains("holds 70368744177664 bytes, more than the 67108864 that are read of a commit here")
+    );
+    for name in [".gitignore", ".gitattributes"] {
+        let f = base();
+        f.write(name, vec![b'#'; 2 << 20]);
+        f.commit();
+        f.write("d/a", "2\n");
+        let text = crate::changes::survey::survey(&f.repo(), &crate::changes::testing::globs(&[]))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            text.contains("holds 2097152 bytes, more than the 1048576 that are read of a blob here"),
+            "{text}"
+        );
+    }
+}

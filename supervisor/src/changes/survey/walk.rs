@@ -354,7 +354,7 @@ impl Worker<'_> {
         let name = join(path, b".gitignore");
         let found = part.binary_search_by(|e| AsRef::<[u8]>::as_ref(e.path(state)).cmp(name.as_slice()));
         match found.ok().map(|i| &part[i]).filter(|e| matches!(e.mode, Mode::FILE | Mode::FILE_EXECUTABLE)) {
-            Some(entry) => self.view.odb().blob(&entry.id).map(Some),
+            Some(entry) => self.view.odb().small_blob(&entry.id).map(Some),
             None => Ok(None),
         }
     }
