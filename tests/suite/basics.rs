@@ -34,3 +34,28 @@ fn a_run_passes_verifies_and_leaves_the_tree_as_it_was() {
         assert_eq!(repo.git(&["write-tree"]), outcome.report()["result_tree"].as_str().unwrap());
     }
 }
+
+#[test]
+fn a_checkout_that_only_its_owner_can_enter_is_no_obstacle() {
+    for user in users() {
+        let world = World::new(user);
+        let repo = TestRepo::small(&world);
+        // As below a home directory of mode 0700, and as an umask of 077 makes them.
+        for (place, modes) in [(world.path(""), "u=rwx,go="), (repo.path().to_owned(), "go=")] {
+            let mut chmod = world.command("chmod");
+            if place == repo.path() {
+                chmod.arg("-R");
+            }
+            assert!(chmod.arg(modes).arg(&place).status().is_ok_and(|s| s.success()));
+            let script =
+                "git log --oneline && git status -s && echo mended > src/value.txt && git diff --stat";
+            let outcome = proctor(&world)
+                .args(["run", "--repo"])
+                .arg(repo.path())
+                .args(["--test", "sh check.sh", "--", "sh", "-c", script])
+                .run();
+            outcome.expect(0, &[]);
+            assert!(outcome.text("backend.stdout.log").contains("src/value.txt"), "{outcome:#?}");
+        }
+    }
+}
