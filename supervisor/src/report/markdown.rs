@@ -69,12 +69,8 @@ fn head(out: &mut String, report: &Report) -> fmt::Result {
     writeln!(out, "| | |\n| --- | --- |")?;
     writeln!(out, "| run | {} |", span(&report.run_id))?;
     writeln!(out, "| exit code | {} |", report.exit_code)?;
-    writeln!(
-        out,
-        "| engine | {} {} |",
-        span(&report.engine.name),
-        optional(report.engine.version.as_deref())
-    )?;
+    let version = report.engine.version.as_deref().map(|v| format!(" {}", span(v))).unwrap_or_default();
+    writeln!(out, "| engine | {}{version} |", span(&report.engine.name))?;
     let stage = report.stage.as_deref().map_or_else(|| "none (ungoverned)".to_owned(), span);
     writeln!(out, "| stage | {stage} |")?;
     writeln!(out, "| mutation mode | {} |", span(&report.mutation_mode))?;
