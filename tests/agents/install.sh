@@ -24,7 +24,7 @@ for agent in "$@"; do
         rm -rf "${dir:?}/$agent"
         mkdir "$dir/$agent"
         cp "$here/$agent/package.json" "$lock" "$dir/$agent/"
-        npm ci --prefix "$dir/$agent" --ignore-scripts --omit=dev --no-fund --no-audit --loglevel=error >&2
+        npm ci --prefix "$dir/$agent" --ignore-scripts --omit=dev --no-fund --no-audit --no-update-notifier --loglevel=error >&2
         chmod -R a+rX "$dir/$agent"
         cp "$lock" "$dir/$agent/installed.json"
     fi
