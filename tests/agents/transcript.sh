@@ -52,7 +52,7 @@ if [ "$(id -u)" = 0 ]; then user=root; else user='an ordinary user'; fi
 cat <<END
 # $name mends a real defect of shlex
 
-Printed by \`tests/agents/transcript.sh $agent\`, run by $user. The agent, the project ($crate $version as published, with the tests of its later release) and the
+Printed by \`tests/agents/transcript.sh $agent\`, run by $user. The agent, the project ($crate $version as published, with tests for the defect) and the
 defect ([RUSTSEC-2024-0006](https://rustsec.org/advisories/RUSTSEC-2024-0006.html): \`quote\` leaves braces and bytes outside ASCII unquoted) are real. The model is not: a scripted
 provider on the sandbox's own loopback asks for the agent's own tools ([the script](../../tests/agents/scenarios/mend.json)), and the agent runs them. The same run is a test: \`tests/suite/agents.rs\`.
 END
