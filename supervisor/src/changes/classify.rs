@@ -27,6 +27,7 @@ mod tests;
 mod work;
 
 pub use set::{Change, ChangeKind, ChangeSet, Disallowed, IgnoredChange, Side};
+pub(crate) use steer::steers_tests;
 use work::Work;
 
 /// Why no change set could be made.

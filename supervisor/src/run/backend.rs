@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use proctor_sandbox::launch::Launcher;
-use proctor_sandbox::running::Running;
 use proctor_sandbox::seed::Seed;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -17,13 +16,14 @@ use super::log::RunLog;
 use super::plan::Plan;
 use super::progress::Ui;
 use super::sandbox::{self, StartError, Started, Wanted};
+use super::settle;
 use super::supervise::{Ask, Finish, MAX_REQUESTS, Settle, Settling, Times, Watched, supervise};
 use super::view;
 use crate::capture::tail::LineTail;
 use crate::capture::{Capture, CaptureEnd, output_pipe};
 use crate::engine::{Engine, Said, Stream};
 use crate::event::{EventType, NewEvent, Source};
-use crate::evidence::{EvidenceDir, STDERR, STDOUT};
+use crate::evidence::{EvidenceDir, STDERR, STDOUT, payload};
 use crate::profile::MutationMode;
 use crate::verdict::{ApprovalOutcome, EngineEnd, ProviderFailure};
 
@@ -163,7 +163,7 @@ pub(super) async fn run(needs: Needs<'_>, interrupt: &mut Interrupt) -> Result<B
             return Err(e.into());
         }
     };
-    announce(&needs, &started.running, &started.missing);
+    announce(&needs, &started);
     let settler = Settler {
         approver: needs.approver,
         log: needs.log,
@@ -204,16 +204,10 @@ pub(super) async fn run(needs: Needs<'_>, interrupt: &mut Interrupt) -> Result<B
     Ok(BackendRun { started, finish, captured: [out, err], heard, settled })
 }
 
-fn announce(needs: &Needs<'_>, running: &Running, missing: &[String]) {
-    let enforced = running.enforced();
-    let mechanisms: Vec<String> = enforced.mechanisms().into_iter().map(|m| m.name()).collect();
-    needs.log.emit(
-        NewEvent::new(EventType::SandboxReady, Source::Supervisor)
-            .with("level", "full")
-            .with("mechanisms", mechanisms)
-            .with("landlock_abi", enforced.landlock_abi)
-            .with("missing", missing.to_vec()),
-    );
+fn announce(needs: &Needs<'_>, started: &Started) {
+    let enforced = started.running.enforced();
+    let sandbox = settle::sandbox_info(Some(started), needs.plan.resolved.options.net);
+    needs.log.emit(payload::sandbox_ready(&sandbox).with("landlock_abi", enforced.landlock_abi));
     let argv: Vec<String> = needs.plan.start.argv.iter().map(|a| a.to_string_lossy().into_owned()).collect();
     needs.log.emit(
         NewEvent::new(EventType::BackendStarted, Source::Supervisor)

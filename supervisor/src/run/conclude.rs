@@ -7,7 +7,7 @@ use super::lifecycle::{Finished, Run, mutation_word, sha256_hex};
 use super::sandbox;
 use super::settle;
 use super::supervise::Stop;
-use crate::event::EventLogEnd;
+use crate::event::{EventIndex, EventLogEnd};
 use crate::evidence::secrets::{Secret, SecretScanner};
 use crate::evidence::{self, PATCH, STDERR, STDOUT, TRACE, payload};
 use crate::exit::ExitCode;
@@ -45,24 +45,26 @@ impl Run<'_> {
         }
         self.facts.events = self.log.index();
         self.facts.artifacts = self.evidence.facts();
-        let said = verdict::decide(&self.facts, Moment::BeforeClose);
+        let said = self.judge(Moment::BeforeClose);
         for blocker in &said.blockers {
             self.log.emit(payload::blocker_raised(blocker));
         }
-        self.log.emit(payload::run_finished(&said));
+        // Made once: what the last event says of the report is what the report says.
+        let mut report = self.report(&said);
+        self.log.emit(payload::run_finished(&said, &report, self.log.defects().len()));
         let events = self.log.finish();
         self.evidence.sync();
         self.facts.artifacts = self.evidence.facts();
         // The report for people is an artifact itself: made from the report as it will stand, but for its own entry.
         self.facts.artifacts.insert(evidence::MARKDOWN.to_owned(), verdict::ArtifactFact::Written);
-        let draft = self.report(&self.judge(), events.as_ref());
+        self.settle_report(&mut report, &self.judge(Moment::Final), events.as_ref());
         // Remembered by the directory where it fails.
-        let _ = self.evidence.write_whole(evidence::MARKDOWN, report::markdown::render(&draft).as_bytes());
+        let _ = self.evidence.write_whole(evidence::MARKDOWN, report::markdown::render(&report).as_bytes());
         // The one that is new.
         self.evidence.sync();
         self.facts.artifacts = self.evidence.facts();
-        let verdict = self.judge();
-        let report = self.report(&verdict, events.as_ref());
+        let verdict = self.judge(Moment::Final);
+        self.settle_report(&mut report, &verdict, events.as_ref());
         let published = report
             .to_json()
             .map_err(|e| e.to_string())
@@ -85,8 +87,8 @@ impl Run<'_> {
         }
     }
 
-    fn judge(&self) -> Verdict {
-        let mut verdict = verdict::decide(&self.facts, Moment::Final);
+    fn judge(&self, moment: Moment) -> Verdict {
+        let mut verdict = verdict::decide(&self.facts, moment);
         // A report of a run in which Proctor itself went wrong is never a pass.
         if !self.log.defects().is_empty() {
             verdict.status = Status::Fail;
@@ -146,10 +148,27 @@ impl Run<'_> {
         };
     }
 
-    fn report(&self, verdict: &Verdict, events: Option<&EventLogEnd>) -> Report {
+    /// What changes in a report after the last event: verdict, event log, artifacts.
+    fn settle_report(&self, report: &mut Report, verdict: &Verdict, events: Option<&EventLogEnd>) {
+        report.status = verdict.status;
+        report.exit_code = verdict.exit.code();
+        report.blockers.clone_from(&verdict.blockers);
+        report.events = EventsInfo {
+            count: events.map_or(0, |e| e.count),
+            last_hash: events.map(|e| e.last_hash.clone()).unwrap_or_default(),
+            left_out: events.map_or(0, |e| e.dropped),
+        };
+        report.digest_manifest = self.evidence.manifest();
+        report.artifact_paths =
+            report.digest_manifest.iter().map(|a| (a.name.clone(), a.name.clone())).collect();
+        for name in [evidence::REPORT, evidence::REPORT_DIGEST] {
+            report.artifact_paths.insert(name.to_owned(), name.to_owned());
+        }
+    }
+
+    fn report(&self, verdict: &Verdict) -> Report {
         let options = &self.plan.resolved.options;
         let repo = &self.plan.repo;
-        let manifest = self.evidence.manifest();
         let started = self.backend.as_ref().map(|b| &b.started);
         let ended = self.backend.as_ref().and_then(|b| b.finish.as_ref().ok()).map(|f| f.ended);
         // A tree that the patch does not carry is no result.
@@ -169,11 +188,6 @@ impl Run<'_> {
                 let ended = finish.as_ref().ok().map(|f| f.ended);
                 usage.insert(name.to_owned(), settle::usage(&started.running, ended, *output));
             }
-        }
-        let mut artifact_paths: BTreeMap<String, String> =
-            manifest.iter().map(|a| (a.name.clone(), a.name.clone())).collect();
-        for name in [evidence::REPORT, evidence::REPORT_DIGEST] {
-            artifact_paths.insert(name.to_owned(), name.to_owned());
         }
         let mut sandbox = settle::sandbox_info(started, options.net);
         for name in &self.secrets_short {
@@ -206,10 +220,12 @@ impl Run<'_> {
             },
             decision: DecisionInfo {
                 kind: "ungoverned".into(),
-                digest: manifest
-                    .iter()
+                digest: self
+                    .evidence
+                    .manifest()
+                    .into_iter()
                     .find(|a| a.name == evidence::DECISION)
-                    .map(|a| a.digest.sha256.clone()),
+                    .map(|a| a.digest.sha256),
             },
             base_commit: Some(base_commit),
             base_tree: Some(base_tree),
@@ -243,14 +259,14 @@ impl Run<'_> {
             timings: self.timeline.timings(),
             host: settle::host(self.host.memory),
             events: EventsInfo {
-                count: events.map_or(0, |e| e.count),
-                last_hash: events.map(|e| e.last_hash.clone()).unwrap_or_default(),
-                left_out: events.map_or(0, |e| e.dropped),
+                count: 0,
+                last_hash: String::new(),
+                left_out: self.facts.events.as_ref().map_or(0, EventIndex::dropped),
             },
             freshness,
             quarantined: !matches!(self.facts.secrets, SecretFact::Clean | SecretFact::NotDone),
-            artifact_paths,
-            digest_manifest: manifest,
+            artifact_paths: BTreeMap::new(),
+            digest_manifest: Vec::new(),
         }
     }
 

@@ -130,7 +130,7 @@ const DIRS: &[&str] = &[
 ];
 
 /// True where a change to `path` may decide what the test command does or finds.
-pub(super) fn steers_tests(path: &[u8]) -> bool {
+pub(crate) fn steers_tests(path: &[u8]) -> bool {
     let lower = path.to_ascii_lowercase();
     let (dir, name) = split(&lower);
     if dir.split(|b| *b == b'/').any(|d| DIRS.iter().any(|n| n.as_bytes() == d)) {

@@ -15,17 +15,17 @@ use crate::report::{ChangeKind, FileChange, Report, ReviewStatus, TestStatus};
 use crate::verdict::{BlockerCode, Status};
 
 /// Blockers that can come to light after the last event was written.
-const LATE: [BlockerCode; 3] =
+pub(super) const LATE: [BlockerCode; 3] =
     [BlockerCode::ArtifactWriteFailed, BlockerCode::SecretInEvidence, BlockerCode::EvidenceInvalid];
 
 /// How far event times may lie outside the run's own: the wall clock may have been set, microseconds.
 const SLACK: i64 = 2_000_000;
 
 /// Problems of one kind, each with its artifact.
-struct Out<'a>(&'a mut Problems);
+pub(super) struct Out<'a>(pub(super) &'a mut Problems);
 
 impl Out<'_> {
-    fn add(&mut self, artifact: &str, message: impl AsRef<str>) {
+    pub(super) fn add(&mut self, artifact: &str, message: impl AsRef<str>) {
         self.0.add(ProblemKind::Disagreement, artifact, message);
     }
 }
@@ -45,6 +45,7 @@ pub(super) fn check(report: &Report, contents: &Contents, problems: &mut Problem
         tests(report, contents, seen, &mut out);
         review(report, seen, &mut out);
     }
+    super::held::check(report, contents, &mut out);
     if let Some(files) = &contents.patch
         && !exceeded(report)
     {
@@ -64,7 +65,7 @@ fn itself(report: &Report, problems: &mut Problems) {
     if passed && !report.blockers.is_empty() {
         add("the status is pass, and there are blockers".to_owned());
     }
-    if !passed && report.blockers.is_empty() {
+    if !passed && report.blockers.is_empty() && report.exit_code != ExitCode::Defect.code() {
         add("the status is fail, and there is no blocker".to_owned());
     }
     let stop =

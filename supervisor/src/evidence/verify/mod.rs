@@ -6,12 +6,14 @@
 
 mod agree;
 mod fresh;
+mod held;
+mod parts;
 mod patch;
 mod seen;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufRead, Read};
+use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
@@ -20,7 +22,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::descriptor::{ResourceDescriptor, is_plain_name};
 use super::open::{Directory, Hashed};
-use super::testlog::{self, TestBegin, TestEnd};
+use super::testlog::{TestBegin, TestEnd};
 use super::{
     DECISION, EVENTS, MARKDOWN, MAX_REPORT, PATCH, REPORT, REPORT_DIGEST, REQUIRED, STATEMENT, TEST_LOG,
     TRACE, UNNAMED,
@@ -36,8 +38,8 @@ use seen::Seen;
 const MAX_ARTIFACTS: usize = 500;
 /// Most problems that are listed.
 const MAX_PROBLEMS: usize = 200;
-/// Longest line of the trace, bytes.
-const MAX_TRACE_LINE: u64 = 4 << 20;
+/// Most bytes of all artifacts together that are read where the caller says nothing else.
+pub const MAX_BYTES: u64 = 64 << 30;
 /// Longest message of a problem, characters.
 const MAX_MESSAGE: usize = 500;
 
@@ -82,6 +84,8 @@ pub struct VerifyOptions<'a> {
     pub require_signature: bool,
     /// Largest artifact that is read, bytes.
     pub max_artifact: u64,
+    /// Most bytes that are read of all artifacts together.
+    pub max_bytes: u64,
 }
 
 impl Default for VerifyOptions<'_> {
@@ -94,6 +98,7 @@ impl Default for VerifyOptions<'_> {
             authenticity: None,
             require_signature: false,
             max_artifact: 64 << 30,
+            max_bytes: MAX_BYTES,
         }
     }
 }
@@ -169,6 +174,8 @@ pub struct VerifyResult {
     pub artifacts: usize,
     /// Bytes that were read.
     pub bytes: u64,
+    /// What could not be compared, and is no problem; safe to print.
+    pub not_compared: Vec<String>,
     /// What is wrong.
     pub problems: Vec<Problem>,
     /// Problems beyond those listed.
@@ -200,6 +207,7 @@ struct Contents {
     patch: Option<PatchFiles>,
     test: Option<(TestBegin, TestEnd)>,
     test_empty: bool,
+    decision: Option<parts::Decision>,
 }
 
 /// Checks a directory. Never fails: what cannot be checked is a problem.
@@ -214,6 +222,7 @@ pub fn verify(path: &Path, options: VerifyOptions<'_>) -> VerifyResult {
         authenticity: "unsigned".to_owned(),
         artifacts: 0,
         bytes: 0,
+        not_compared: Vec::new(),
         problems: Vec::new(),
         more_problems: 0,
     };
@@ -252,8 +261,16 @@ fn check(dir: &Directory, options: VerifyOptions<'_>, result: &mut VerifyResult,
 
     let mut contents = Contents::default();
     let mut sound = BTreeMap::new();
+    if !parts::renders_the_same(&report) {
+        let version: String = report.proctor_version.chars().take(64).collect();
+        result.not_compared.push(safe(&format!(
+            "{MARKDOWN} was rendered by version {version}, this is {}: it was not held against {REPORT}",
+            env!("CARGO_PKG_VERSION")
+        )));
+    }
     for artifact in report.digest_manifest.iter().take(MAX_ARTIFACTS) {
-        match read_artifact(dir, artifact, &report, options, &mut contents, problems) {
+        let room = options.max_bytes.saturating_sub(result.bytes);
+        match read_artifact(dir, artifact, &report, (options, room), &mut contents, problems) {
             Ok((digest, size)) => {
                 result.artifacts += 1;
                 result.bytes += size;
@@ -359,11 +376,22 @@ fn read_artifact(
     dir: &Directory,
     artifact: &ResourceDescriptor,
     report: &Report,
-    options: VerifyOptions<'_>,
+    (options, room): (VerifyOptions<'_>, u64),
     contents: &mut Contents,
     problems: &mut Problems,
 ) -> Result<(String, u64), String> {
     let (file, size) = dir.file(&artifact.name, options.max_artifact.min(most(&artifact.name)))?;
+    // Before anything is read: a file of holes costs nobody anything but its reader.
+    let said = artifact.annotations.size;
+    if size != said {
+        return Err(format!("does not hold: has {size} bytes, the manifest says {said}"));
+    }
+    if size > room {
+        return Err(format!(
+            "has {size} bytes, and only {room} of the {} that are read at most are left (--max-bytes)",
+            options.max_bytes
+        ));
+    }
     let mut input = Hashed::new(file, size);
     match artifact.name.as_str() {
         EVENTS => {
@@ -378,7 +406,7 @@ fn read_artifact(
                 problems.add(ProblemKind::Patch, PATCH, format!("is no patch as git writes it: {why}"))
             }
         },
-        TEST_LOG => match frame(&mut input, size) {
+        TEST_LOG => match parts::frame(&mut input, size) {
             Ok(frame) => {
                 contents.test_empty = size == 0;
                 contents.test = frame;
@@ -386,8 +414,17 @@ fn read_artifact(
             Err(why) => problems.add(ProblemKind::Disagreement, TEST_LOG, why),
         },
         TRACE => {
-            if let Err(why) = trace(&mut input) {
-                problems.add(ProblemKind::File, TRACE, why);
+            if let Err(why) = parts::trace(&mut input, &report.run_id) {
+                problems.add(ProblemKind::Disagreement, TRACE, why);
+            }
+        }
+        DECISION => match parts::decision(&mut input) {
+            Ok(decision) => contents.decision = Some(decision),
+            Err(why) => problems.add(ProblemKind::Disagreement, DECISION, why),
+        },
+        MARKDOWN if parts::renders_the_same(report) => {
+            if let Err(why) = parts::markdown(&mut input, report) {
+                problems.add(ProblemKind::Disagreement, MARKDOWN, why);
             }
         }
         _ => {}
@@ -403,51 +440,6 @@ fn most(name: &str) -> u64 {
         DECISION => 16 << 20,
         _ => u64::MAX,
     }
-}
-
-/// The frame of `test.log`, from its two ends; nothing in an empty one.
-fn frame(input: &mut impl Read, size: u64) -> Result<Option<(TestBegin, TestEnd)>, String> {
-    if size == 0 {
-        return Ok(None);
-    }
-    let (mut first, mut last) = (Vec::new(), Vec::new());
-    let mut buffer = vec![0; testlog::MAX_FRAME];
-    loop {
-        let count = input.read(&mut buffer).map_err(|error| format!("cannot be read: {error}"))?;
-        if count == 0 {
-            break;
-        }
-        let room = testlog::MAX_FRAME - first.len();
-        first.extend_from_slice(&buffer[..count.min(room)]);
-        last.extend_from_slice(&buffer[..count]);
-        let excess = last.len().saturating_sub(testlog::MAX_FRAME);
-        last.drain(..excess);
-    }
-    testlog::parse(&first, &last, size).map(Some)
-}
-
-/// Each line is one `TracesData`.
-fn trace(input: &mut impl BufRead) -> Result<(), String> {
-    #[derive(serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct TracesData {
-        #[serde(rename = "resourceSpans")]
-        _spans: Vec<serde::de::IgnoredAny>,
-    }
-    let mut line = Vec::new();
-    for number in 1_u64.. {
-        line.clear();
-        let mut part = Read::take(&mut *input, MAX_TRACE_LINE);
-        let count = part.read_until(b'\n', &mut line).map_err(|error| format!("cannot be read: {error}"))?;
-        if count == 0 {
-            return Ok(());
-        }
-        if line.last() != Some(&b'\n') {
-            return Err(format!("line {number} is cut, or longer than {MAX_TRACE_LINE} bytes"));
-        }
-        serde_json::from_slice::<TracesData>(&line).map_err(|error| format!("line {number}: {error}"))?;
-    }
-    Ok(())
 }
 
 fn patch_check(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::super::payload;
 use crate::event::{Event, EventType, Source, bounded, parse_micros};
@@ -11,6 +11,10 @@ use crate::verdict::BlockerCode;
 
 /// Most streams that native pointers may name.
 const MAX_STREAMS: usize = 64;
+/// Most requests for approval that may stand open at once.
+const MAX_OPEN: usize = 10_000;
+/// Most of what should be there once that is remembered, to show that there is more than one.
+const MAX_ONCE: usize = 8;
 /// Most artifacts that events may speak of.
 const MAX_WRITTEN: usize = 1000;
 
@@ -35,6 +39,24 @@ pub(super) struct Seen {
     pub(super) engine: Option<String>,
     pub(super) stage: Option<String>,
     pub(super) mutation_mode: Option<String>,
+    /// All of `run.started`.
+    pub(super) started: Map<String, Value>,
+    /// Kind of each decision.
+    pub(super) decisions: Vec<Option<String>>,
+    /// Each sandbox of a backend.
+    pub(super) sandboxes: Vec<Map<String, Value>>,
+    /// Command and patch of each review.
+    pub(super) review_started: Vec<(Option<String>, Option<String>)>,
+    /// How each review ended.
+    pub(super) review_ended: Vec<Ended>,
+    /// Command of each test run.
+    pub(super) test_started: Vec<Option<String>>,
+    /// All of `run.finished`.
+    pub(super) finished: Map<String, Value>,
+    /// The report's answers and blockers that no event has spoken of yet, and those of events that it does not have.
+    pub(super) answers: Held,
+    pub(super) raised: Held,
+    pub(super) requests: Requests,
     pub(super) backend: Vec<Ended>,
     pub(super) test: Vec<Ended>,
     /// For each review, whether it accepted.
@@ -59,6 +81,89 @@ pub(super) struct Seen {
     pub(super) last_micros: Option<i64>,
 }
 
+/// Things of the report, each of which must stand in the log once, and nothing else.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    expected: BTreeMap<String, u64>,
+    /// The first of those that the log has and the report has not.
+    pub(super) surplus: Vec<String>,
+    pub(super) surplus_count: u64,
+}
+
+impl Held {
+    fn expect(&mut self, what: String) {
+        *self.expected.entry(what).or_insert(0) += 1;
+    }
+
+    fn found(&mut self, what: String) {
+        match self.expected.get_mut(&what) {
+            Some(count) if *count > 0 => *count -= 1,
+            _ => {
+                self.surplus_count += 1;
+                if self.surplus.len() < 5 {
+                    self.surplus.push(what);
+                }
+            }
+        }
+    }
+
+    /// Things of the report that the log has not.
+    pub(super) fn unseen(&self) -> impl Iterator<Item = &str> {
+        self.expected.iter().filter(|(_, count)| **count > 0).map(|(what, _)| what.as_str())
+    }
+}
+
+/// Requests for approval that stand open, by call.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    open: BTreeMap<Option<String>, u64>,
+    /// More stood open at once than are remembered.
+    pub(super) too_many: bool,
+    /// Answers to nothing that was asked.
+    pub(super) unasked: u64,
+}
+
+impl Requests {
+    fn asked(&mut self, call: Option<&String>) {
+        if let Some(count) = self.open.get_mut(&call.cloned()) {
+            *count += 1;
+        } else if self.open.len() < MAX_OPEN {
+            self.open.insert(call.cloned(), 1);
+        } else {
+            self.too_many = true;
+        }
+    }
+
+    fn answered(&mut self, call: Option<&String>) {
+        let key = call.cloned();
+        match self.open.get_mut(&key) {
+            Some(count) if *count > 1 => *count -= 1,
+            Some(_) => drop(self.open.remove(&key)),
+            None => self.unasked += 1,
+        }
+    }
+
+    /// How many were never answered.
+    pub(super) fn unanswered(&self) -> u64 {
+        self.open.values().sum()
+    }
+}
+
+/// An answer as report and log both say it.
+fn answer(id: &str, subject: &str, sha256: &str, granted: bool, by: &str) -> String {
+    let data =
+        json!({ "id": id, "subject": subject, "subject_sha256": sha256, "granted": granted, "by": by });
+    match data {
+        Value::Object(data) => {
+            // What the event says was cut already, and no longer says so.
+            let mut data = bounded(data);
+            data.remove("truncated");
+            Value::Object(data).to_string()
+        }
+        other => other.to_string(),
+    }
+}
+
 fn key(data: Map<String, Value>) -> String {
     Value::Object(bounded(data)).to_string()
 }
@@ -78,7 +183,22 @@ impl Seen {
         for change in &report.changed_files {
             *expected.entry(key(payload::file_changed_data(change))).or_insert(0) += 1;
         }
-        Self { expected, ..Self::default() }
+        let mut seen = Self { expected, ..Self::default() };
+        for one in &report.approvals {
+            let (sha256, by) = (one.subject_sha256.as_deref(), one.answered_by.as_deref());
+            let granted = one.outcome == "granted";
+            seen.answers.expect(answer(
+                &one.id,
+                &one.subject,
+                sha256.unwrap_or_default(),
+                granted,
+                by.unwrap_or_default(),
+            ));
+        }
+        for blocker in &report.blockers {
+            seen.raised.expect(key(payload::blocker_raised(blocker).data));
+        }
+        seen
     }
 
     /// Changes of the report without an event.
@@ -98,8 +218,12 @@ impl Seen {
             self.pointer(&native.stream, native.offset);
         }
         let data = &event.data;
+        // Whatever a request says of itself, it is one.
+        if event.event_type == EventType::ApprovalRequested {
+            self.requests.asked(event.call_id.as_ref());
+        }
         // An end that says so was written for something that never ended: it says nothing of how.
-        if text(data, "status").as_deref() == Some("interrupted") {
+        if event.source == Source::Supervisor && text(data, "status").as_deref() == Some("interrupted") {
             return;
         }
         match (event.event_type, event.source) {
@@ -108,13 +232,43 @@ impl Seen {
                 self.engine = text(data, "engine");
                 self.stage = text(data, "stage");
                 self.mutation_mode = text(data, "mutation_mode");
+                self.started.clone_from(data);
             }
             (EventType::BackendExited, Source::Supervisor) => self.backend.push(ended(data)),
+            (EventType::DecisionRecorded, Source::Supervisor) if self.decisions.len() < MAX_ONCE => {
+                self.decisions.push(text(data, "kind"));
+            }
+            (EventType::SandboxReady, Source::Supervisor) if self.sandboxes.len() < MAX_ONCE => {
+                self.sandboxes.push(data.clone());
+            }
+            (EventType::TestStarted, Source::Test) if self.test_started.len() < MAX_ONCE => {
+                self.test_started.push(text(data, "command"));
+            }
+            (EventType::ReviewStarted, Source::Reviewer) if self.review_started.len() < MAX_ONCE => {
+                self.review_started.push((text(data, "command"), text(data, "patch_sha256")));
+            }
+            (
+                EventType::ApprovalGranted | EventType::ApprovalDenied,
+                Source::Supervisor | Source::Operator,
+            ) => {
+                let granted = event.event_type == EventType::ApprovalGranted;
+                self.requests.answered(event.call_id.as_ref());
+                let of = |name: &str| text(data, name).unwrap_or_default();
+                self.answers.found(answer(
+                    &of("id"),
+                    &of("subject"),
+                    &of("subject_sha256"),
+                    granted,
+                    &of("decided_by"),
+                ));
+            }
             (EventType::TestCompleted, Source::Test) => self.test.push(ended(data)),
             (EventType::ReviewCompleted, Source::Reviewer) => {
                 self.review.push(data.get("accepted").and_then(Value::as_bool));
+                self.review_ended.push(ended(data));
             }
             (EventType::BlockerRaised, Source::Supervisor) => {
+                self.raised.found(Value::Object(data.clone()).to_string());
                 let code = data.get("code").and_then(Value::as_str).and_then(BlockerCode::from_name);
                 match code {
                     Some(code) => *self.blockers.entry(code).or_insert(0) += 1,
@@ -124,6 +278,7 @@ impl Seen {
             (EventType::RunFinished, Source::Supervisor) => {
                 self.finished_status = text(data, "status");
                 self.finished_exit = data.get("exit").and_then(Value::as_u64);
+                self.finished.clone_from(data);
             }
             (EventType::ArtifactWritten, Source::Supervisor) if self.written.len() < MAX_WRITTEN => {
                 self.written.push(Written {

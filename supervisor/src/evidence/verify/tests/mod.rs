@@ -34,6 +34,8 @@ struct Run {
     test_log: Vec<u8>,
     extra: Vec<(&'static str, Vec<u8>)>,
     log_changes: Vec<FileChange>,
+    decision: serde_json::Value,
+    trace_run: String,
 }
 
 impl Run {
@@ -54,16 +56,26 @@ impl Run {
         let supervisor = |event_type| NewEvent::new(event_type, Source::Supervisor);
         let native = Native { stream: "stdout".into(), line: 2, offset: 17, kind: None, id: None, ts: None };
         let events = vec![
-            payload::run_started("00ff", "fake", None, "patch"),
-            supervisor(EventType::DecisionRecorded),
-            supervisor(EventType::SandboxReady),
+            payload::run_started("00ff", "fake", None, "patch")
+                .with("base_commit", "1".repeat(40))
+                .with("base_tree", "2".repeat(40))
+                .with("profile", json!({ "name": "default", "digest": "4".repeat(64) })),
+            supervisor(EventType::DecisionRecorded).with("kind", "ungoverned"),
+            payload::sandbox_ready(&report.sandbox),
             supervisor(EventType::BackendStarted),
             NewEvent::new(EventType::Message, Source::Backend).with("text", "done").at(native),
             payload::backend_exited(Some(0), None),
-            NewEvent::new(EventType::TestStarted, Source::Test),
+            NewEvent::new(EventType::TestStarted, Source::Test).with("command", "make test"),
             payload::test_completed(Some(0), None),
         ];
+        report.usage.entry("backend".into()).or_default().output = Some(OUT.len() as u64);
+        let decision = json!({
+            "schema_version": "decision/v1", "run_id": report.run_id, "kind": "ungoverned", "engine": "fake",
+            "stage": null, "mutation_mode": "patch", "reasons": [],
+        });
         Self {
+            decision,
+            trace_run: report.run_id.clone(),
             log_changes: report.changed_files.clone(),
             report,
             events,
@@ -81,7 +93,7 @@ impl Run {
 
     /// Writes everything; `edit` sees the report when all its digests are known.
     fn write(self, edit: impl FnOnce(&mut Report)) -> Written {
-        let Self { mut report, events, patch, test_log, extra, log_changes } = self;
+        let Self { mut report, events, patch, test_log, extra, log_changes, decision, trace_run } = self;
         let top = tempfile::tempdir().unwrap();
         let dir = EvidenceDir::create(&top.path().join("e")).unwrap();
         let artifact = dir.create_artifact(EVENTS).unwrap();
@@ -97,16 +109,20 @@ impl Run {
         for blocker in &report.blockers {
             writer.emit(payload::blocker_raised(blocker)).unwrap();
         }
+        let described = dir.write_whole(DECISION, decision.to_string().as_bytes()).unwrap();
+        report.decision.digest = Some(described.digest.sha256);
+        report.freshness.wall_end = crate::event::format_micros(now_micros());
+        report.run_end = report.freshness.wall_end.clone();
         let exit = ExitCode::from_code(report.exit_code).unwrap();
         let verdict = Verdict { status: report.status, blockers: report.blockers.clone(), exit };
-        writer.emit(payload::run_finished(&verdict)).unwrap();
+        writer.emit(payload::run_finished(&verdict, &report, 0)).unwrap();
         let (artifact, end) = writer.finish().unwrap();
         artifact.finish().unwrap();
         report.events.count = end.count;
         report.events.last_hash = end.last_hash;
         dir.write_whole(TEST_LOG, &test_log).unwrap();
         let spans = dir.create_artifact(TRACE).unwrap();
-        let mut spans = trace::TraceWriter::new(spans, trace::TraceId::new().unwrap(), &report.run_id, &[]);
+        let mut spans = trace::TraceWriter::new(spans, trace::TraceId::new().unwrap(), &trace_run, &[]);
         let span = trace::Span {
             id: trace::SpanId::new().unwrap(),
             parent: None,
@@ -120,17 +136,17 @@ impl Run {
         spans.into_inner().finish().unwrap();
         dir.write_whole(STDOUT, OUT).unwrap();
         dir.write_whole(STDERR, b"").unwrap();
-        report.decision.digest = Some(dir.write_whole(DECISION, b"{}").unwrap().digest.sha256);
         for (name, bytes) in extra {
             dir.write_whole(name, &bytes).unwrap();
         }
-        report.freshness.wall_end = crate::event::format_micros(now_micros());
-        report.run_end = report.freshness.wall_end.clone();
         report.digest_manifest = dir.manifest();
         dir.write_whole(MARKDOWN, markdown::render(&report).as_bytes()).unwrap();
         report.digest_manifest = dir.manifest();
         report.artifact_paths =
             report.digest_manifest.iter().map(|one| (one.name.clone(), one.name.clone())).collect();
+        for name in [REPORT, REPORT_DIGEST] {
+            report.artifact_paths.insert(name.into(), name.into());
+        }
         edit(&mut report);
         dir.sync();
         dir.publish_report(&report.to_json().unwrap(), None).unwrap();

@@ -1,0 +1,147 @@
+//! What the smaller artifacts say of themselves: the frame of `test.log`, the trace's run, the decision, and whether
+//! `report.md` is what its report renders to. Compares nothing else; reads each artifact once.
+
+use std::io::{BufRead, Read};
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::super::MARKDOWN;
+use super::super::testlog::{self, TestBegin, TestEnd};
+use crate::report::{Report, markdown};
+
+/// Longest line of the trace, bytes.
+const MAX_TRACE_LINE: u64 = 4 << 20;
+
+/// `decision.json`, as far as a report says it too.
+#[derive(Debug, Deserialize)]
+pub(super) struct Decision {
+    pub(super) schema_version: String,
+    pub(super) run_id: String,
+    pub(super) kind: String,
+    pub(super) engine: String,
+    pub(super) stage: Option<String>,
+    pub(super) mutation_mode: String,
+}
+
+fn unreadable(error: std::io::Error) -> String {
+    format!("cannot be read: {error}")
+}
+
+/// The whole of it; its size has been limited already.
+pub(super) fn decision(input: &mut impl Read) -> Result<Decision, String> {
+    let mut bytes = Vec::new();
+    input.read_to_end(&mut bytes).map_err(unreadable)?;
+    serde_json::from_slice(&bytes).map_err(|error| format!("is no decision: {error}"))
+}
+
+/// The frame of `test.log`, from its two ends; nothing in an empty one.
+pub(super) fn frame(input: &mut impl Read, size: u64) -> Result<Option<(TestBegin, TestEnd)>, String> {
+    if size == 0 {
+        return Ok(None);
+    }
+    let (mut first, mut last) = (Vec::new(), Vec::new());
+    let mut buffer = vec![0; testlog::MAX_FRAME];
+    loop {
+        let count = input.read(&mut buffer).map_err(unreadable)?;
+        if count == 0 {
+            break;
+        }
+        let room = testlog::MAX_FRAME - first.len();
+        first.extend_from_slice(&buffer[..count.min(room)]);
+        last.extend_from_slice(&buffer[..count]);
+        let excess = last.len().saturating_sub(testlog::MAX_FRAME);
+        last.drain(..excess);
+    }
+    testlog::parse(&first, &last, size).map(Some)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TracesData {
+    #[serde(rename = "resourceSpans")]
+    spans: Vec<ResourceSpans>,
+}
+
+#[derive(Deserialize)]
+struct ResourceSpans {
+    resource: Resource,
+}
+
+#[derive(Deserialize)]
+struct Resource {
+    attributes: Vec<Attribute>,
+}
+
+#[derive(Deserialize)]
+struct Attribute {
+    key: String,
+    value: AttributeValue,
+}
+
+#[derive(Deserialize)]
+struct AttributeValue {
+    #[serde(rename = "stringValue")]
+    text: Option<String>,
+    #[serde(flatten)]
+    _other: std::collections::BTreeMap<String, IgnoredAny>,
+}
+
+/// Each line is one `TracesData`, and each resource is of this run.
+pub(super) fn trace(input: &mut impl BufRead, run_id: &str) -> Result<(), String> {
+    let mut line = Vec::new();
+    for number in 1_u64.. {
+        line.clear();
+        let mut part = Read::take(&mut *input, MAX_TRACE_LINE);
+        let count = part.read_until(b'\n', &mut line).map_err(unreadable)?;
+        if count == 0 {
+            return if number == 1 { Err("holds no spans".to_owned()) } else { Ok(()) };
+        }
+        if line.last() != Some(&b'\n') {
+            return Err(format!("line {number} is cut, or longer than {MAX_TRACE_LINE} bytes"));
+        }
+        let data: TracesData =
+            serde_json::from_slice(&line).map_err(|error| format!("line {number}: {error}"))?;
+        for spans in &data.spans {
+            let mut ids = spans.resource.attributes.iter().filter(|one| one.key == "proctor.run_id");
+            let id = ids.next().and_then(|one| one.value.text.as_deref());
+            if id != Some(run_id) || ids.next().is_some() {
+                return Err(format!(
+                    "line {number}: is of run {:?}, the report of run {run_id:?}",
+                    id.unwrap_or("none")
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether this version made the report, and so can render it in the same words.
+pub(super) fn renders_the_same(report: &Report) -> bool {
+    report.proctor_version == env!("CARGO_PKG_VERSION")
+}
+
+/// Byte for byte what the report renders to. It was rendered before its own entry in the manifest was known.
+pub(super) fn markdown(input: &mut impl BufRead, report: &Report) -> Result<(), String> {
+    let mut draft = report.clone();
+    draft.digest_manifest.retain(|one| one.name != MARKDOWN);
+    draft.artifact_paths.remove(MARKDOWN);
+    let expected = markdown::render(&draft);
+    let mut rest = expected.as_bytes();
+    loop {
+        let found = input.fill_buf().map_err(unreadable)?;
+        let count = found.len();
+        if count == 0 && rest.is_empty() {
+            return Ok(());
+        }
+        if count == 0 || !rest.starts_with(found) {
+            let same = rest.iter().zip(found).take_while(|(a, b)| a == b).count();
+            let done = expected.len() - rest.len() + same;
+            let line = 1 + expected.as_bytes()[..done].iter().filter(|byte| **byte == b'\n').count();
+            let said = expected.lines().nth(line - 1).unwrap_or("its end");
+            return Err(format!("is not what report.json renders to: line {line} should be {said:?}"));
+        }
+        rest = &rest[count..];
+        input.consume(count);
+    }
+}
