@@ -214,14 +214,14 @@ fn a_blocker_found_after_the_last_event_is_no_contradiction_but_only_such_a_one(
         (BlockerCode::SecretInEvidence, 1, true),
         (BlockerCode::TestsFailed, 1, false),
     ] {
-        let result = Run::new()
-            .write(|report| {
-                report.blockers.push(Blocker::new(code, "x", json!({})));
-                report.status = Status::Fail;
-                report.exit_code = exit;
-                report.quarantined = code == BlockerCode::SecretInEvidence;
-            })
-            .verify();
+        let mut run = Run::new();
+        run.report.quarantined = code == BlockerCode::SecretInEvidence;
+        let late = |report: &mut Report| {
+            report.blockers.push(Blocker::new(code, "x", json!({})));
+            report.status = Status::Fail;
+            report.exit_code = exit;
+        };
+        let result = run.write_late(late, |_| {}).verify();
         assert_eq!(result.valid, sound, "{code}: {:#?}", result.problems);
     }
     // And none may disappear.
@@ -255,5 +255,206 @@ fn an_interrupted_run_verifies_with_the_code_of_its_signal() {
         run.test_log = Vec::new();
         let result = run.write(|_| {}).verify();
         assert_eq!(result.valid, sound, "{signal} {exit}: {:#?}", result.problems);
+    }
+}
+
+/// Everything below a value, by the way to it.
+fn leaves(value: &serde_json::Value, path: &str, found: &mut Vec<String>) {
+    use serde_json::Value as V;
+    match value {
+        V::Object(map) => map.iter().for_each(|(name, one)| leaves(one, &format!("{path}/{name}"), found)),
+        V::Array(list) => {
+            list.iter().enumerate().for_each(|(at, one)| leaves(one, &format!("{path}/{at}"), found));
+            found.push(path.to_owned());
+        }
+        _ => found.push(path.to_owned()),
+    }
+}
+
+/// A forger who renders `report.md` again as well: whatever one field says, something else says it too.
+#[test]
+fn no_field_of_a_report_can_be_changed_alone() {
+    use serde_json::Value as V;
+    let value = serde_json::to_value(&Run::new().report).unwrap();
+    let mut paths = Vec::new();
+    leaves(&value, "", &mut paths);
+    let mut tried = 0;
+    for path in paths {
+        // Settled when everything is written; held by the tests of the manifest.
+        if ["/digest_manifest", "/artifact_paths"].iter().any(|late| path.starts_with(late)) {
+            continue;
+        }
+        let late = |report: &mut Report| {
+            let mut value = serde_json::to_value(&*report).unwrap();
+            let place = value.pointer_mut(&path).unwrap();
+            *place = match place.take() {
+                V::Bool(is) => V::Bool(!is),
+                V::Number(number) => (number.as_u64().unwrap() + 1).into(),
+                V::Array(_) => V::Array(vec![]),
+                V::String(text) => match (path.as_str(), text.as_bytes()) {
+                    ("/status", _) => "fail".into(),
+                    ("/tests/status", _) => "off".into(),
+                    ("/review/status", _) => "not_run".into(),
+                    ("/freshness/nonce_source", _) => "self".into(),
+                    (_, [b'0', ..]) => text.replacen('0', "1", 1).into(),
+                    _ => format!("0{}", &text[1..]).into(),
+                },
+                other => other,
+            };
+            if let Ok(changed) = serde_json::from_value::<Report>(value)
+                && changed != *report
+            {
+                *report = changed;
+                tried += 1;
+            } else {
+                report.proctor_version = "0".into();
+            }
+        };
+        let problems = Run::new().write_late(late, |_| {}).problems();
+        assert!(!problems.is_empty(), "{path} can be changed");
+    }
+    assert!(tried > 60, "{tried} fields");
+}
+
+#[test]
+fn both_sides_of_a_difference_are_named() {
+    type Edit = Box<dyn FnOnce(&mut Report)>;
+    let cases: Vec<(Edit, &str)> = vec![
+        (
+            Box::new(|r| r.sandbox.mechanisms.clear()),
+            "sandbox.mechanisms is [], sandbox.ready says [\"landlock\"]",
+        ),
+        (Box::new(|r| r.sandbox.missing.clear()), "sandbox.missing is [], sandbox.ready says [\"memory"),
+        (
+            Box::new(|r| r.sandbox.network = "host".into()),
+            "sandbox.network is \"host\", sandbox.ready says \"none\"",
+        ),
+        (
+            Box::new(|r| r.sandbox.level = Some("x".into())),
+            "sandbox.level is \"x\", sandbox.ready says \"full\"",
+        ),
+        (
+            Box::new(|r| r.profile.name = "mine".into()),
+            "profile.name is \"mine\", run.started says \"default\"",
+        ),
+        (Box::new(|r| r.task_sha256 = Some("x".into())), "task_sha256 is \"x\", run.started says null"),
+        (Box::new(|r| r.host.cpus = 64), "host.cpus is 64, run.finished says 2"),
+        (Box::new(|r| r.timings[0].start_us = 1), "timings[0].start_us is 1, run.finished says 100"),
+        (Box::new(|r| r.freshness.boot_id = None), "freshness.boot_id is null, run.finished says"),
+        (
+            Box::new(|r| r.limits.get_mut("memory").unwrap().mechanism = "x".into()),
+            "limits.memory.mechanism is \"x\", run.finished says \"cgroup2\"",
+        ),
+        (Box::new(|r| r.git_changes.count = 3), "git_changes.json_sha256 is"),
+        (
+            Box::new(|r| r.usage.get_mut("backend").unwrap().output = Some(1)),
+            "usage.backend.output is 1, the raw logs' size says 33",
+        ),
+        (
+            Box::new(|r| r.test_inputs_changed = vec![PathText { path: "src/a.rs".into(), path_b64: None }]),
+            "test_inputs_changed is [\"src/a.rs\"], changed_files says []",
+        ),
+        (
+            Box::new(|r| r.decision.kind = "recorded".into()),
+            "decision.kind is \"recorded\", decision.json says \"ungoverned\"",
+        ),
+        (Box::new(|r| r.decision.kind = "recorded".into()), "decision.recorded says [\"ungoverned\"]"),
+        (
+            Box::new(|r| r.review.command = Some("true".into())),
+            "review.command is \"true\", run.finished says null",
+        ),
+        (Box::new(|r| r.review.exit_code = Some(0)), "review.exit_code is 0, review.completed says null"),
+        (Box::new(|r| drop(r.artifact_paths.remove(REPORT))), "does not say where \"report.json\" is"),
+        (Box::new(|r| r.exit_code = 5), "the exit code is 5, run.finished counts Some(0) defects"),
+    ];
+    for (edit, why) in cases {
+        some(&Run::new().write(edit).problems(), why);
+    }
+}
+
+#[test]
+fn decision_trace_and_rendering_are_of_this_report() {
+    for (field, value, why) in [
+        ("run_id", "x", "decision.json says \"x\""),
+        ("engine", "codex", "engine.name is \"fake\", decision.json says \"codex\""),
+        ("mutation_mode", "none", "mutation_mode is \"patch\", decision.json says \"none\""),
+        ("stage", "default", "stage is null, decision.json says \"default\""),
+        ("schema_version", "decision/v9", "decision.json says \"decision/v9\""),
+    ] {
+        let mut run = Run::new();
+        run.decision[field] = value.into();
+        one(&run.write(|_| {}).problems(), why);
+    }
+    let mut run = Run::new();
+    run.decision = json!([]);
+    one(&run.write(|_| {}).problems(), "decision.json: is no decision");
+    let mut run = Run::new();
+    run.trace_run = "r-20260601T120000-abcdef".into();
+    one(&run.write(|_| {}).problems(), "trace.jsonl: line 1: is of run \"r-20260601T120000-abcdef\"");
+
+    let written = Run::new().write_late(|report| report.host.cpus = 3, |_| {});
+    one(&written.problems(), "host.cpus is 3");
+    let said = Run::new().write(|report| report.timings.clear()).problems();
+    some(&said, "report.md: is not what report.json renders to: line");
+    // Another version may render it otherwise: that is said, and is no problem.
+    let mut run = Run::new();
+    run.report.proctor_version = "0.0.1".into();
+    let result = run.write(|_| {}).verify();
+    assert!(result.valid, "{:#?}", result.problems);
+    assert!(result.not_compared[0].contains("was rendered by version 0.0.1"), "{:?}", result.not_compared);
+}
+
+#[test]
+fn a_pass_needs_an_answer_to_every_request() {
+    let request = |source, call: &str| NewEvent::new(EventType::ApprovalRequested, source).call(call);
+    let grant = |call: &str| {
+        NewEvent::new(EventType::ApprovalGranted, Source::Operator)
+            .call(call)
+            .with("id", call)
+            .with("subject", "x")
+            .with("subject_sha256", "y")
+            .with("decided_by", "ann")
+    };
+    let granted = |call: &str| crate::report::ApprovalInfo {
+        id: call.into(),
+        asked_by: "backend".into(),
+        subject: "x".into(),
+        subject_sha256: Some("y".into()),
+        outcome: "granted".into(),
+        answered_by: Some("ann".into()),
+        answered_at: None,
+    };
+    let run = |events: Vec<NewEvent>, calls: &[&str]| {
+        let mut run = Run::new();
+        run.events.splice(5..5, events);
+        run.report.approvals = calls.iter().map(|call| granted(call)).collect();
+        run.write(|_| {}).problems()
+    };
+    let (backend, supervisor) = (Source::Backend, Source::Supervisor);
+    assert_eq!(run(vec![request(backend, "a"), grant("a")], &["a"]), Vec::<String>::new());
+    for source in [backend, supervisor] {
+        some(&run(vec![request(source, "a")], &[]), "1 requests for approval have no answer");
+    }
+    let hidden = request(backend, "a").with("status", "interrupted");
+    some(&run(vec![hidden], &[]), "1 requests for approval have no answer");
+    some(&run(vec![grant("a"), request(backend, "a")], &["a"]), "follow no such request");
+    some(&run(vec![request(backend, "a"), grant("b")], &["b"]), "1 requests for approval have no answer");
+    some(&run(vec![request(backend, "a"), grant("a")], &[]), "has 1 events of an approval that the report");
+    some(&run(vec![request(backend, "a"), grant("a")], &["a", "b"]), "1 of approvals stand in no event");
+}
+
+#[test]
+fn a_blocker_says_what_its_event_said() {
+    for (edit, why) in [
+        ("message", "1 of blockers have no blocker.raised like them"),
+        ("remedy", "raises 1 blockers that the report does not have as they are"),
+    ] {
+        let mut run = Run::new();
+        run.blockers(vec![Blocker::new(BlockerCode::NoDiff, "x", json!({}))], ExitCode::Fail);
+        let late = |report: &mut Report| match edit {
+            "message" => report.blockers[0].message = "All is well.".into(),
+            _ => report.blockers[0].remedy = "Merge it.".into(),
+        };
+        some(&run.write_late(late, |_| {}).problems(), why);
     }
 }

@@ -119,6 +119,28 @@ fn artifacts_have_sizes_of_their_own() {
     one(&written.problems(), "decision.json: has 16777217 bytes, more than the 16777216 that are read");
 }
 
+#[test]
+fn what_is_read_together_has_a_limit_and_sizes_come_before_digests() {
+    let written = Run::new().write(|_| {});
+    let few = |max_bytes| {
+        let result = verify(&written.path, VerifyOptions { max_bytes, ..VerifyOptions::default() });
+        (result.bytes, result.problems.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let (bytes, problems) = few(u64::MAX);
+    assert_eq!(problems, Vec::<String>::new());
+    assert_eq!(few(bytes).1, Vec::<String>::new());
+    let (read, problems) = few(bytes - 1);
+    some(&problems, &format!("of the {} that are read at most are left (--max-bytes)", bytes - 1));
+    assert!(read < bytes);
+    // More holes than could be hashed in the time of a test.
+    let path = written.path.join(STDOUT);
+    std::fs::File::options().write(true).open(path).unwrap().set_len(60 << 30).unwrap();
+    one(
+        &written.problems(),
+        "backend.stdout.log: does not hold: has 64424509440 bytes, the manifest says 33",
+    );
+}
+
 /// Serde would take a list for a structure, a field twice in a map, and any spacing.
 #[test]
 fn a_report_in_another_form_is_refused() {

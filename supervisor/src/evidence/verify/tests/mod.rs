@@ -93,6 +93,11 @@ impl Run {
 
     /// Writes everything; `edit` sees the report when all its digests are known.
     fn write(self, edit: impl FnOnce(&mut Report)) -> Written {
+        self.write_late(|_| {}, edit)
+    }
+
+    /// The same; `late` sees the report after the last event, and `report.md` says what it made of it.
+    fn write_late(self, late: impl FnOnce(&mut Report), edit: impl FnOnce(&mut Report)) -> Written {
         let Self { mut report, events, patch, test_log, extra, log_changes, decision, trace_run } = self;
         let top = tempfile::tempdir().unwrap();
         let dir = EvidenceDir::create(&top.path().join("e")).unwrap();
@@ -139,6 +144,7 @@ impl Run {
         for (name, bytes) in extra {
             dir.write_whole(name, &bytes).unwrap();
         }
+        late(&mut report);
         report.digest_manifest = dir.manifest();
         dir.write_whole(MARKDOWN, markdown::render(&report).as_bytes()).unwrap();
         report.digest_manifest = dir.manifest();
