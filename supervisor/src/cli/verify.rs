@@ -23,7 +23,8 @@ const MAX_PATCH: u64 = 256 << 20;
 Example:
   proctor verify evidence/ --repo . --max-age 1d
 
-Unsigned evidence shows that its parts agree, not who made it. Exit code 0: nothing is wrong; 4: something is.")]
+Unsigned evidence shows that its parts agree, not who made it. The evidence is read in this process, without a
+sandbox and without a limit of time: verify what a stranger gave you where nothing else is at stake. Exit code 0: nothing is wrong; 4: something is.")]
 pub(super) struct VerifyArgs {
     /// The evidence directory
     evidence: PathBuf,
@@ -36,6 +37,9 @@ pub(super) struct VerifyArgs {
     /// A repository with the base commit: the patch is applied to it in memory and must give the result tree
     #[arg(long, value_name = "DIR")]
     repo: Option<PathBuf>,
+    /// Artifacts of more bytes than this together are not read (a size such as 500M or 64G)
+    #[arg(long, value_name = "SIZE", default_value = "64G")]
+    max_bytes: String,
     /// Unsigned evidence is not accepted
     #[arg(long)]
     require_signature: bool,
@@ -78,6 +82,13 @@ pub(super) fn run(args: &VerifyArgs, json: bool) -> ExitCode {
     {
         return output::error("--nonce: write lower-case hex digits", ExitCode::Usage);
     }
+    let max_bytes = match crate::profile::values::size(&args.max_bytes) {
+        Ok(bytes) => bytes,
+        Err(e) => {
+            let remedy = e.remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default();
+            return output::error(format_args!("--max-bytes: {}{remedy}", e.what), ExitCode::Usage);
+        }
+    };
     let repo = match args.repo.as_deref().map(Repo::open).transpose() {
         Ok(repo) => repo.map(RepoCheck),
         Err(e) => return output::error(format_args!("--repo: {e}"), ExitCode::Usage),
@@ -88,6 +99,7 @@ pub(super) fn run(args: &VerifyArgs, json: bool) -> ExitCode {
         now: now_micros(),
         patch_check: repo.as_ref().map(|r| r as &dyn PatchCheck),
         require_signature: args.require_signature,
+        max_bytes,
         ..VerifyOptions::default()
     };
     let result = verify(&args.evidence, options);
@@ -125,6 +137,9 @@ fn show(result: &VerifyResult, with_repo: bool) {
         if result.more_problems > 0 {
             output::note(format_args!("  and {} more", result.more_problems));
         }
+    }
+    for one in &result.not_compared {
+        output::note(format_args!("  not compared: {one}"));
     }
     if let Some(status) = result.status {
         output::note(format_args!("  the report says: {}", status.as_str()));
