@@ -19,6 +19,7 @@ mod space;
 mod support;
 mod survivors;
 mod untouched;
+mod verify;
 
 use std::path::Path;
 
