@@ -191,192 +191,14 @@ fn short_name(name: &[u8]) -> Option<&'static [u8]> {
     }
 }
 
-/// A group of paths that are protected unless a profile lifts them.
-#[derive(Debug, Clone, Copy)]
-pub struct ProtectGroup {
-    /// Short name.
-    pub name: &'static str,
-    /// Why a change there is not a backend's to make.
-    pub reason: &'static str,
-    /// The globs.
-    pub globs: &'static [&'static str],
-}
-
-/// The built-in list of protected paths, by group. Each holds at any depth: tools look for them in every directory.
-pub const PROTECTED: &[ProtectGroup] = &[
-    ProtectGroup {
-        name: "ci",
-        reason: "runs with the CI system's credentials",
-        globs: &[
-            ".github",
-            ".gitlab-ci.yml",
-            ".gitlab",
-            ".circleci",
-            "Jenkinsfile",
-            "Jenkinsfile.*",
-            ".travis.yml",
-            "azure-pipelines.yml",
-            ".azure-pipelines",
-            ".azure",
-            "bitbucket-pipelines.yml",
-            ".buildkite",
-            ".drone.yml",
-            ".drone.star",
-            ".woodpecker.yml",
-            ".woodpecker",
-            ".teamcity",
-            ".cirrus.yml",
-            ".cirrus.star",
-            "appveyor.yml",
-            ".appveyor.yml",
-            ".forgejo",
-            ".gitea",
-            ".semaphore",
-            "cloudbuild.yaml",
-            "cloudbuild.yml",
-            "buildspec.yml",
-            ".tekton",
-        ],
-    },
-    ProtectGroup {
-        name: "git",
-        reason: "changes what git compares, ignores, fetches or runs",
-        globs: &[
-            ".gitattributes",
-            ".gitmodules",
-            ".gitignore",
-            ".gitconfig",
-            ".lfsconfig",
-            ".git-blame-ignore-revs",
-        ],
-    },
-    ProtectGroup {
-        name: "hooks",
-        reason: "runs on the developer's machine at the next git command",
-        globs: &[
-            ".husky",
-            ".githooks",
-            ".git-hooks",
-            ".pre-commit-config.yaml",
-            ".pre-commit-config.yml",
-            ".pre-commit-hooks.yaml",
-            "lefthook.yml",
-            "lefthook.yaml",
-            "lefthook.toml",
-            "lefthook.json",
-            ".lefthook.yml",
-            ".lefthook.yaml",
-            ".lefthook.toml",
-            "lefthook-local.yml",
-            ".lefthook",
-            ".overcommit.yml",
-            ".lintstagedrc*",
-            "lint-staged.config.*",
-        ],
-    },
-    ProtectGroup {
-        name: "environment",
-        reason: "makes an editor, shell or package manager execute or obey it on opening the directory",
-        globs: &[
-            ".vscode",
-            "*.code-workspace",
-            ".idea",
-            ".fleet",
-            ".zed",
-            ".vim",
-            ".vimrc",
-            ".nvimrc",
-            ".exrc",
-            ".nvim.lua",
-            ".dir-locals.el",
-            ".dir-locals-2.el",
-            ".devcontainer",
-            ".devcontainer.json",
-            ".envrc",
-            "mise.toml",
-            "mise.*.toml",
-            ".mise.toml",
-            ".mise.*.toml",
-            ".mise",
-            "**/.config/mise",
-            ".tool-versions",
-            ".npmrc",
-            ".yarnrc*",
-            "**/.yarn/plugins",
-            "**/.yarn/releases",
-            ".pnpmfile.cjs",
-            ".pnpmfile.mjs",
-            "pnpmfile.js",
-            "**/.cargo/config*",
-            "rust-toolchain",
-            "rust-toolchain.toml",
-            "pip.conf",
-            ".gitpod.yml",
-            ".ideavimrc",
-        ],
-    },
-    ProtectGroup {
-        name: "agents",
-        reason: "instructs or configures the next agent that works here",
-        globs: &[
-            ".claude",
-            ".codex",
-            ".pi",
-            ".case",
-            ".cursor",
-            ".cursorrules",
-            ".cursorignore",
-            ".windsurf",
-            ".windsurfrules",
-            ".clinerules",
-            ".clinerules",
-            ".roo",
-            ".gemini",
-            ".aider*",
-            ".continue",
-            ".opencode",
-            "opencode.json",
-            ".kiro",
-            ".agents",
-            ".mcp.json",
-            "AGENTS.md",
-            "AGENTS.override.md",
-            "CLAUDE.md",
-            "CLAUDE.local.md",
-            "GEMINI.md",
-        ],
-    },
-    ProtectGroup {
-        name: "proctor",
-        reason: "is policy for later runs",
-        globs: &["proctor.toml", ".proctor"],
-    },
-];
-
-/// The built-in protected globs in one list, without those that `lifted` names.
-pub fn protected(lifted: &[String]) -> Vec<String> {
-    PROTECTED
-        .iter()
-        .flat_map(|group| group.globs)
-        .filter(|glob| !lifted.iter().any(|l| core(l) == core(glob)))
-        .map(|glob| (*glob).to_owned())
-        .collect()
-}
-
-/// `.github/**`, `/.github` and `.github` lift the same.
-fn core(glob: &str) -> &str {
-    let glob = glob.strip_prefix("**/").or_else(|| glob.strip_prefix('/')).unwrap_or(glob);
-    glob.strip_suffix("/**").or_else(|| glob.strip_suffix('/')).unwrap_or(glob)
-}
-
-/// Why a built-in protected glob is protected; `None` for a glob that is not built in.
-pub fn protected_reason(glob: &str) -> Option<&'static str> {
-    PROTECTED.iter().find(|group| group.globs.contains(&glob)).map(|group| group.reason)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::profile::protect::BUILT_IN_PROTECT;
+
+    fn built_in() -> Vec<String> {
+        BUILT_IN_PROTECT.iter().map(|g| (*g).to_owned()).collect()
+    }
 
     fn list(globs: &[&str]) -> GlobList {
         GlobList::new(&globs.iter().map(|g| (*g).to_owned()).collect::<Vec<_>>()).unwrap()
@@ -414,7 +236,7 @@ mod tests {
 
     #[test]
     fn protected_paths_are_folded() {
-        let globs = GlobList::case_folded(&protected(&[])).unwrap();
+        let globs = GlobList::case_folded(&built_in()).unwrap();
         for yes in [
             &b".GITHUB/workflows/x.yml"[..],
             b"sub/agents.MD",
@@ -429,20 +251,6 @@ mod tests {
             assert!(globs.matching(yes).is_some(), "{}", show(yes));
         }
         assert!(globs.matching(b"src/main.rs").is_none());
-        assert!(!protected(&[".github/**".to_owned()]).contains(&".github".to_owned()));
-        assert!(
-            GlobList::case_folded(&protected(&["AGENTS.md".to_owned()]))
-                .unwrap()
-                .matching(b"AGENTS.md")
-                .is_none()
-        );
-    }
-
-    #[test]
-    fn every_protected_glob_has_a_reason() {
-        for glob in protected(&[]) {
-            assert!(protected_reason(&glob).is_some_and(|r| !r.is_empty()), "{glob}");
-        }
     }
 
     #[test]

@@ -150,7 +150,7 @@ fn generated() -> Vec<(&'static str, String)> {
     let full = include_str!("../../../fixtures/profiles/valid/full.toml");
     vec![
         ("keys", keys),
-        ("protect", list(protect::BUILT_IN_PROTECT)),
+        ("protect", list(&protect::BUILT_IN_PROTECT)),
         ("hide", list(protect::BUILT_IN_HIDE)),
         ("views", views),
         ("example", format!("```toml\n{full}```\n")),

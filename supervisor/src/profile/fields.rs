@@ -46,7 +46,7 @@ pub(super) fn mutation_mode(text: &str) -> Result<MutationMode, Bad> {
 }
 
 pub(super) fn change_policy(r: &mut Resolver<'_>) -> Result<ChangePolicy, ProfileError> {
-    let built_in = protect::BUILT_IN_PROTECT;
+    let built_in = &protect::BUILT_IN_PROTECT;
     Ok(ChangePolicy {
         allow: r.globs("changes.allow", false, |raw| &raw.changes.allow)?,
         deny: r.globs("changes.deny", true, |raw| &raw.changes.deny)?,

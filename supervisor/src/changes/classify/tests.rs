@@ -9,6 +9,12 @@ fn rules_of(set: &ChangeSet) -> Vec<String> {
     set.disallowed.iter().map(|d| format!("{} {}", d.rule, show(&d.path))).collect()
 }
 
+fn built_in_protect() -> GlobList {
+    let globs: Vec<String> =
+        crate::profile::protect::BUILT_IN_PROTECT.iter().map(|g| (*g).to_owned()).collect();
+    GlobList::case_folded(&globs).unwrap()
+}
+
 fn base() -> Fixture {
     let f = Fixture::new();
     f.write("a.txt", "one\ntwo\nthree\n");
@@ -228,7 +234,7 @@ fn globs_decide() {
         allow: globs(&["dir/**", "agents.md"]),
         deny: globs(&["*.key"]),
         ask: globs(&["dir"]),
-        protect: GlobList::case_folded(&crate::changes::globs::protected(&[])).unwrap(),
+        protect: built_in_protect(),
         hide: globs(&[]),
     };
     let set = f.collect(&rules).unwrap();
@@ -385,10 +391,7 @@ fn what_a_protected_name_leads_to_is_protected() {
     f.up("other/file", "z\n");
     f.link("other/self", "..");
     f.link(".cargo", "evil");
-    let rules = ChangeRules {
-        protect: GlobList::case_folded(&crate::changes::globs::protected(&[])).unwrap(),
-        ..allow_all()
-    };
+    let rules = ChangeRules { protect: built_in_protect(), ..allow_all() };
     let set = f.collect(&rules).unwrap();
     assert_eq!(
         rules_of(&set),
@@ -411,4 +414,70 @@ fn a_sparse_checkout_loses_nothing() {
     f.up("in/a", "2\n");
     let set = f.collect(&allow_all()).unwrap();
     assert_eq!(names(&set), ["modified in/a", "added out/new"]);
+}
+
+#[test]
+fn what_steers_ci_hooks_editors_and_agents_is_protected() {
+    let names = [
+        ".lfsconfig",
+        ".gitconfig",
+        "CLAUDE.local.md",
+        "AGENTS.override.md",
+        ".windsurfrules",
+        ".clinerules",
+        ".vimrc",
+        ".exrc",
+        ".dir-locals.el",
+        "x.code-workspace",
+        "lefthook.yml",
+        "lefthook.json",
+        ".lintstagedrc.js",
+        ".aider.conf.yml",
+        "opencode.json",
+        ".tool-versions",
+        "pip.conf",
+        "Jenkinsfile.release",
+        ".tekton/x",
+        ".zed/tasks.json",
+        ".agents/a.md",
+        ".git-hooks/pre-push",
+        ".github/workflows/x.yml",
+        ".gitlab-ci.yml",
+        ".circleci/config.yml",
+        ".gitattributes",
+        ".gitmodules",
+        ".gitignore",
+        ".husky/x",
+        ".pre-commit-config.yaml",
+        ".vscode/tasks.json",
+        ".idea/x",
+        ".devcontainer/x",
+        ".envrc",
+        "mise.toml",
+        ".npmrc",
+        ".yarnrc.yml",
+        ".yarn/releases/x.cjs",
+        ".pnpmfile.cjs",
+        ".cargo/config.toml",
+        "rust-toolchain.toml",
+        ".claude/x",
+        ".codex/x",
+        ".pi/x",
+        ".cursor/x",
+        ".mcp.json",
+        "AGENTS.md",
+        "CLAUDE.md",
+        "GEMINI.md",
+        "proctor.toml",
+    ];
+    let list = built_in_protect();
+    for name in names {
+        for path in [name.to_owned(), format!("sub/{name}"), name.to_uppercase()] {
+            let glob = list.matching(path.as_bytes()).unwrap_or_else(|| panic!("{path}"));
+            assert!(crate::profile::protect::protected_reason(glob).is_some(), "{path}: {glob}");
+        }
+    }
+    for name in ["src/main.rs", "README.md", "github", "docs/agents.txt", "cargo/config.toml", "lefthook"] {
+        assert_eq!(list.matching(name.as_bytes()), None, "{name}");
+    }
 }

@@ -8,11 +8,12 @@ use sha2::{Digest, Sha256};
 use super::set::{Change, ChangeKind, Disallowed, IgnoredChange, Side};
 use super::{Caps, ChangeRules, CollectError};
 use crate::changes::convert::{ConvertError, Converter, Filter, hex, is_lfs_pointer};
+use crate::changes::dotgit;
 use crate::changes::ignore::Ignores;
 use crate::changes::layer::{self, Kind, LayerError};
 use crate::changes::repo::{Repo, blob_id};
 use crate::changes::tree::{self, Edit, TreeView, is_file};
-use crate::changes::{dotgit, globs};
+use crate::profile::protect::protected_reason;
 
 pub(crate) struct Work<'a> {
     pub(crate) repo: &'a Repo,
@@ -371,7 +372,7 @@ impl Work<'_> {
             self.refuse(path, "hidden", format!("hidden by --hide {glob}: never a change"));
         }
         if let Some(glob) = rules.protect.matching(path) {
-            let why = globs::protected_reason(glob).map(|r| format!(": it {r}")).unwrap_or_default();
+            let why = protected_reason(glob).map(|r| format!(": it {r}")).unwrap_or_default();
             self.refuse(path, "protect", format!("protected by {glob}{why}"));
         }
         if let Some(glob) = rules.deny.matching(path) {
