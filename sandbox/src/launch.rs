@@ -6,6 +6,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -19,7 +20,7 @@ use crate::error::{LaunchError, Step, StepError};
 use crate::idmap;
 use crate::landlock::Domain;
 use crate::plan::{Cloning, Inputs, Plan};
-use crate::running::Running;
+use crate::running::{Running, START_LIMIT, readable};
 use crate::seed::Seed;
 use crate::spec::{Network, SandboxSpec};
 use crate::sys::{fdpass, process};
@@ -141,6 +142,14 @@ impl Launcher {
         let mut fds: Vec<RawFd> = vec![file.as_raw_fd()];
         fds.extend(stdio.iter().map(AsRawFd::as_raw_fd));
         fdpass::send(socket.as_fd(), b"launch", &fds).map_err(gone)?;
+        if !readable(socket.as_fd(), Instant::now() + START_LIMIT)? {
+            // It would answer this call to the next one.
+            let _ = process::pidfd_signal(self.process.as_fd(), libc::SIGKILL);
+            return Err(LaunchError::Launcher(format!(
+                "it did not answer for {} s and was ended: a file system that a mount leads to may hang",
+                START_LIMIT.as_secs()
+            )));
+        }
         let mut buffer = vec![0u8; MAX_ANSWER];
         let (len, fds) = fdpass::recv(socket.as_fd(), &mut buffer).map_err(gone)?;
         if len == 0 {

@@ -16,10 +16,10 @@ use crate::spec::SandboxSpec;
 use crate::sys::{fdpass, process};
 
 /// How long a sandbox may take to stand.
-const START_LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// Waits until there is something to read, or it is too late.
-fn readable(socket: BorrowedFd<'_>, until: Instant) -> Result<bool, LaunchError> {
+pub(crate) fn readable(socket: BorrowedFd<'_>, until: Instant) -> Result<bool, LaunchError> {
     loop {
         let left = until.saturating_duration_since(Instant::now());
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
