@@ -96,9 +96,15 @@ const NAMES: &[&str] = &[
     "flake.lock",
     "default.nix",
     "shell.nix",
-    ".mocharc.js",
-    ".mocharc.json",
-    ".mocharc.yml",
+    "bunfig.toml",
+    ".babelrc",
+    ".swcrc",
+    ".taprc",
+    "hatch.toml",
+    "pixi.toml",
+    "pixi.lock",
+    "sitecustomize.py",
+    "usercustomize.py",
     "karma.conf.js",
     "nextest.toml",
     "sonar-project.properties",
@@ -107,7 +113,11 @@ const NAMES: &[&str] = &[
     "global.json",
 ];
 
-/// Names of directories of tests, lower case.
+/// Modules that a test runner of Python is, or loads first: one at the top of the tree stands in its place.
+const SHADOWS: &[&str] =
+    &["pytest", "_pytest", "unittest", "doctest", "nose", "nose2", "tox", "nox", "coverage", "pluggy"];
+
+/// Names of directories of tests, or of what builds them, lower case.
 const DIRS: &[&str] = &[
     "test",
     "tests",
@@ -127,6 +137,9 @@ const DIRS: &[&str] = &[
     "golden",
     "cypress",
     "playwright",
+    ".mvn",
+    "buildsrc",
+    "gradle",
 ];
 
 /// True where a change to `path` may decide what the test command does or finds.
@@ -134,6 +147,10 @@ pub(crate) fn steers_tests(path: &[u8]) -> bool {
     let lower = path.to_ascii_lowercase();
     let (dir, name) = split(&lower);
     if dir.split(|b| *b == b'/').any(|d| DIRS.iter().any(|n| n.as_bytes() == d)) {
+        return true;
+    }
+    let top = lower.split(|b| *b == b'/').next().unwrap_or(&[]);
+    if SHADOWS.iter().any(|n| n.as_bytes() == top.strip_suffix(b".py").unwrap_or(top)) {
         return true;
     }
     let name = String::from_utf8_lossy(name);
@@ -155,6 +172,12 @@ pub(crate) fn steers_tests(path: &[u8]) -> bool {
             "webpack.config.",
             "rollup.config.",
             "ava.config.",
+            "vitest.workspace.",
+            "jest.setup.",
+            ".mocharc.",
+            ".nycrc",
+            ".babelrc.",
+            ".c8rc",
             "requirements",
         ]
         .iter()
@@ -192,12 +215,43 @@ mod tests {
             "package-lock.json",
             "jest.config.mjs",
             "requirements-dev.txt",
+            ".mocharc.cjs",
+            "bunfig.toml",
+            ".babelrc",
+            ".babelrc.json",
+            ".swcrc",
+            "hatch.toml",
+            "pixi.toml",
+            "vitest.workspace.ts",
+            ".taprc",
+            "jest.setup.ts",
+            ".nycrc.json",
+            "a/sitecustomize.py",
+            "usercustomize.py",
+            "pytest.py",
+            "pytest/__init__.py",
+            "unittest.py",
+            ".mvn/maven.config",
+            "buildSrc/src/x.kt",
+            "gradle/wrapper/gradle-wrapper.properties",
+            "tox.ini",
+            "noxfile.py",
+            "setup.cfg",
+            "pyproject.toml",
+            "build.rs",
         ] {
             assert!(steers_tests(yes.as_bytes()), "{yes}");
         }
-        for no in
-            ["src/main.rs", "latest.txt", "docs/contest.md", "src/protest.rs", "README.md", "attestation.rs"]
-        {
+        for no in [
+            "src/main.rs",
+            "latest.txt",
+            "docs/contest.md",
+            "src/protest.rs",
+            "README.md",
+            "attestation.rs",
+            "src/unittest.py",
+            "pytest.md",
+        ] {
             assert!(!steers_tests(no.as_bytes()), "{no}");
         }
     }
