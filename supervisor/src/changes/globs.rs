@@ -28,37 +28,78 @@ pub struct GlobList {
     beneath: GlobSet,
     /// Globs that end in a slash and match directories only.
     dirs_only: Vec<bool>,
+    /// Matches a directory where a glob of several names may match beneath it and not the directory itself.
+    leading: GlobSet,
+    /// By glob, what an NTFS short name of its first name begins with, and whether anything may follow.
+    stems: Vec<(Vec<u8>, bool)>,
     fold: bool,
 }
 
+/// What a list is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Permits: no more than the words say.
+    Permits,
+    /// Forbids or asks: a glob for what is in a directory holds for whatever has the directory's name, for a link
+    /// there gives all that it leads to such names.
+    Forbids,
+    /// Forbids on file systems that fold names too.
+    Folds,
+}
+
 impl GlobList {
-    /// Globs that heed case.
+    /// Globs that heed case, for what is permitted.
     pub fn new(globs: &[String]) -> Result<Self, GlobError> {
-        Self::build(globs, false)
+        Self::build(globs, Kind::Permits)
     }
 
-    /// Globs that do not heed case, for protected paths: file systems that fold names must not be a way around.
+    /// Globs that heed case, for what is forbidden or asked about: `dir/**` and `dir/` match also a file or link of
+    /// the name `dir`.
+    pub fn forbidding(globs: &[String]) -> Result<Self, GlobError> {
+        Self::build(globs, Kind::Forbids)
+    }
+
+    /// As [`Self::forbidding`], without heed of case, for protected paths: file systems that fold names must not be a
+    /// way around.
     pub fn case_folded(globs: &[String]) -> Result<Self, GlobError> {
-        Self::build(globs, true)
+        Self::build(globs, Kind::Folds)
     }
 
-    fn build(globs: &[String], fold: bool) -> Result<Self, GlobError> {
+    fn build(globs: &[String], kind: Kind) -> Result<Self, GlobError> {
+        let fold = kind == Kind::Folds;
+        let compile = |text: &str| {
+            GlobBuilder::new(text)
+                .literal_separator(true)
+                .backslash_escape(true)
+                .case_insensitive(fold)
+                .build()
+        };
+        let mut leading = GlobSetBuilder::new();
+        let mut stems = Vec::new();
         let mut exact = GlobSetBuilder::new();
         let mut beneath = GlobSetBuilder::new();
         let mut dirs_only = Vec::with_capacity(globs.len());
         for glob in globs {
-            let pattern =
+            let mut pattern =
                 anchored(glob).map_err(|why| GlobError { glob: glob.clone(), why: why.to_owned() })?;
-            dirs_only.push(glob.ends_with('/'));
+            if kind != Kind::Permits {
+                pattern = with_its_directory(&pattern).to_owned();
+            }
+            dirs_only.push(glob.ends_with('/') && kind == Kind::Permits);
             for (set, text) in [(&mut exact, pattern.clone()), (&mut beneath, format!("{pattern}/**"))] {
-                let built = GlobBuilder::new(&text)
-                    .literal_separator(true)
-                    .backslash_escape(true)
-                    .case_insensitive(fold)
-                    .build()
+                let built = compile(&text)
                     .map_err(|e| GlobError { glob: glob.clone(), why: e.kind().to_string() })?;
                 set.add(built);
             }
+            for (end, _) in pattern.match_indices('/').filter(|(end, _)| &pattern[..*end] != "**") {
+                // A slash within braces parts no names: then any directory may lead to a match.
+                leading.add(match compile(&pattern[..end]) {
+                    Ok(built) => built,
+                    Err(_) => compile("**")
+                        .map_err(|e| GlobError { glob: glob.clone(), why: e.kind().to_string() })?,
+                });
+            }
+            stems.push(short_stem(&pattern));
         }
         let all = |e: globset::Error| GlobError { glob: globs.join(" "), why: e.to_string() };
         Ok(Self {
@@ -66,6 +107,8 @@ impl GlobList {
             exact: exact.build().map_err(all)?,
             beneath: beneath.build().map_err(all)?,
             dirs_only,
+            leading: leading.build().map_err(all)?,
+            stems,
             fold,
         })
     }
@@ -90,6 +133,14 @@ impl GlobList {
         self.find(path, true)
     }
 
+    /// False where giving a directory the name `path` makes nothing in it match that does not match under its own
+    /// name, and `path` does not match either.
+    pub fn may_match_beneath(&self, path: &[u8]) -> bool {
+        self.matching_dir(path).is_some()
+            || self.leading.is_match(bytes_path(path))
+            || self.fold && self.leading.is_match(bytes_path(&fold_name(path)))
+    }
+
     fn find(&self, path: &[u8], is_dir: bool) -> Option<&str> {
         if self.globs.is_empty() {
             return None;
@@ -99,7 +150,33 @@ impl GlobList {
             return plain;
         }
         let folded = fold_name(path);
-        if folded == path { None } else { self.find_in(&bytes_path(&folded), is_dir) }
+        let found = if folded == path { None } else { self.find_in(&bytes_path(&folded), is_dir) };
+        found.or_else(|| self.find_short(&folded))
+    }
+
+    /// The first glob whose first name could be what an NTFS short name in the folded `path` stands for (`GITHUB~1` for
+    /// `.github`): which long name it is depends on what else is in the directory, so all that begin alike match.
+    fn find_short(&self, path: &[u8]) -> Option<&str> {
+        let names = path.split(|b| *b == b'/').filter_map(|name| {
+            let tilde = name.iter().position(|b| *b == b'~')?;
+            let number = name[tilde + 1..].split(|b| *b == b'.').next().unwrap_or(&[]);
+            (tilde > 0 && !number.is_empty() && number.iter().all(u8::is_ascii_digit))
+                .then_some(&name[..tilde])
+        });
+        for name in names {
+            let found = self.stems.iter().position(|(stem, open)| {
+                // After four that begin alike, NTFS keeps two characters and puts four digits of a hash behind them.
+                let hashed = name.len() == 6 && name[2..].iter().all(u8::is_ascii_hexdigit);
+                !stem.is_empty()
+                    && (stem.starts_with(name)
+                        || *open && name.starts_with(stem)
+                        || hashed && stem.starts_with(&name[..2]))
+            });
+            if let Some(glob) = found.and_then(|i| self.globs.get(i)) {
+                return Some(glob);
+            }
+        }
+        None
     }
 
     fn find_in(&self, path: &Path, is_dir: bool) -> Option<&str> {
@@ -140,6 +217,25 @@ fn anchored(glob: &str) -> Result<String, &'static str> {
         return Err("it has an empty, `.` or `..` component; paths are relative to the top of the work tree");
     }
     if rooted || body.contains('/') { Ok(body.to_owned()) } else { Ok(format!("**/{body}")) }
+}
+
+/// `dir/**` as `dir`, which matches the directory, what is beneath, and a file or link in its place; not where that
+/// would be every name there is.
+fn with_its_directory(pattern: &str) -> &str {
+    let mut all = pattern;
+    while let Some(dir) = all.strip_suffix("/**").or_else(|| all.strip_suffix("/**/*")) {
+        all = dir;
+    }
+    if all.rsplit('/').next().is_some_and(|name| name.bytes().all(|b| b == b'*')) { pattern } else { all }
+}
+
+/// What an NTFS short name of the pattern's first name has before its `~`, at most: lower case, without dots and spaces,
+/// up to where the name is not fixed; and whether that is before its end.
+fn short_stem(pattern: &str) -> (Vec<u8>, bool) {
+    let first = pattern.split('/').find(|name| *name != "**").unwrap_or("");
+    let fixed = first.split(['*', '?', '[', '{', '\\']).next().unwrap_or("");
+    let stem = fixed.to_lowercase().bytes().filter(|b| !matches!(b, b'.' | b' ')).collect();
+    (stem, fixed.len() < first.len())
 }
 
 /// A path as a case-folding file system may take it: ignorable code points dropped (HFS+), the two letters whose
@@ -251,6 +347,66 @@ mod tests {
             assert!(globs.matching(yes).is_some(), "{}", show(yes));
         }
         assert!(globs.matching(b"src/main.rs").is_none());
+    }
+
+    #[test]
+    fn what_forbids_a_directory_forbids_a_link_of_its_name_and_what_permits_does_not() {
+        let names = ["db/**".to_owned(), "**/keys/**/*".to_owned(), "*/**".to_owned(), "only/".to_owned()];
+        let globs = GlobList::forbidding(&names).unwrap();
+        for yes in [&b"db"[..], b"db/x", b"a/keys", b"keys", b"keys/a/b", b"only", b"a/b"] {
+            assert!(globs.matching(yes).is_some(), "{}", show(yes));
+        }
+        assert_eq!(globs.matching(b"top"), None);
+        assert_eq!(globs.matching(b"DB"), None);
+        assert!(GlobList::case_folded(&names).unwrap().matching(b"DB").is_some());
+        assert_eq!(list(&["db/**"]).matching(b"db"), None);
+    }
+
+    #[test]
+    fn short_names_of_protected_names_match() {
+        let globs = GlobList::case_folded(&built_in()).unwrap();
+        for yes in [
+            &b"GITHUB~1"[..],
+            b"x/CLAUDE~1/settings.json",
+            b"git~2",
+            b"VSCODE~12/x",
+            b"AGENTS~1.MD",
+            b"AGENT~10.md",
+            b"CARGO~1/config",
+            b"GI1F2A~1",
+            b"LEFTHO~1.YML",
+            b"AIDERX~1",
+            b"PROCTO~1.TOM",
+        ] {
+            assert!(globs.matching(yes).is_some(), "{}", show(yes));
+        }
+        for no in [
+            &b"main.rs~1"[..],
+            b"src/backup~1",
+            b"github~",
+            b"a/~1",
+            b"github~x",
+            b"README~1.MD",
+            b"picture~1.png",
+        ] {
+            assert_eq!(globs.matching(no), None, "{}", show(no));
+        }
+        // What heeds case is no rule of a file system that has short names.
+        assert_eq!(list(&[".github"]).matching(b"GITHUB~1"), None);
+    }
+
+    #[test]
+    fn a_directory_that_leads_to_no_match_is_known() {
+        let globs = |g: &str| GlobList::forbidding(&[g.to_owned()]).unwrap();
+        let config = globs("**/.cargo/config*");
+        assert!(config.may_match_beneath(b"a/.cargo"));
+        assert!(!config.may_match_beneath(b"a/cargo"));
+        assert!(!globs("*.sql").may_match_beneath(b"db"));
+        assert!(globs("/db/*.sql").may_match_beneath(b"db"));
+        assert!(!globs("/db/*.sql").may_match_beneath(b"a/db"));
+        assert!(globs("a/**/x").may_match_beneath(b"a/b/c"));
+        assert!(globs("{a/b,c}/d").may_match_beneath(b"c"));
+        assert!(GlobList::case_folded(&["a/b/c".to_owned()]).unwrap().may_match_beneath(b"A/B"));
     }
 
     #[test]
