@@ -95,11 +95,16 @@ impl ChangeRules {
     pub fn new(policy: &ChangePolicy, hide: &[String]) -> Result<Self, GlobError> {
         Ok(Self {
             allow: GlobList::new(&policy.allow)?,
-            deny: GlobList::new(&policy.deny)?,
-            ask: GlobList::new(&policy.ask)?,
+            deny: GlobList::forbidding(&policy.deny)?,
+            ask: GlobList::forbidding(&policy.ask)?,
             protect: GlobList::case_folded(&policy.protect)?,
             hide: GlobList::case_folded(hide)?,
         })
+    }
+
+    /// The rules that hold for a path under every name that links give it.
+    fn guarded(&self) -> impl Iterator<Item = (&'static str, &GlobList)> {
+        [("protect", &self.protect), ("deny", &self.deny), ("ask", &self.ask)].into_iter()
     }
 }
 
@@ -143,6 +148,7 @@ pub fn collect(
         found: BTreeMap::new(),
         ignored: Vec::new(),
         disallowed: Vec::new(),
+        ask: Vec::new(),
         absent: absent_paths(repo)?,
     };
     let mut ignores = Ignores::default();
@@ -175,13 +181,15 @@ pub fn collect(
         return Err(CollectError::TooMany { limit: caps.max_files });
     }
     pair_renames(&mut changes);
-    let mut ask = Vec::new();
     for change in &changes {
         work.judge(change);
         if let Some(glob) = rules.ask.matching(&change.path) {
-            ask.push((change.path.clone(), glob.to_owned()));
+            work.ask.push((change.path.clone(), glob.to_owned()));
         }
     }
+    let mut ask = work.ask;
+    ask.sort();
+    ask.dedup();
     let mut disallowed = work.disallowed;
     disallowed.sort_by(|a, b| a.path.cmp(&b.path).then(a.rule.cmp(b.rule)));
     disallowed.dedup();

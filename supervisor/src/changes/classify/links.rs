@@ -1,26 +1,34 @@
 //! Symbolic links of the result tree: none that was added or changed may lead out of the tree, into `.git`, or to
-//! hidden or ignored paths; nor may an old one do so through what was changed. And a protected path that is reached
-//! through a link is protected where the link leads.
+//! hidden or ignored paths; nor may an old one do so through what was changed. And a path that is protected, denied or
+//! asked about is so under each name that links give it.
+//!
+//! Links are cheap to make and multiply each other: every loop here has a bound, and what is over it is refused.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use super::{CollectError, Work};
-use crate::changes::ignore::Ignores;
+use crate::changes::ignore::{Ignores, Node};
 use crate::changes::layer;
 use crate::changes::tree::{self, join, split};
 use crate::changes::{dotgit, show};
 
 /// As in Linux (path_resolution(7)).
 const MAX_FOLLOWED: usize = 40;
-/// Names that are looked at for protection in all; a tree that needs more is refused.
-const MAX_NAMES: usize = 2_000_000;
-/// Names of one changed path, through links.
-const MAX_ALIASES: usize = 100_000;
+/// Bytes and components of a link's target.
+const MAX_TARGET: usize = 1024;
+const MAX_COMPONENTS: usize = 64;
+/// Components of targets that are looked at in all; as many again as a link may have for each of the base.
+const MAX_STEPS: usize = 200_000;
+/// Names through links that are held against the rules in all.
+const MAX_NAMES: usize = 50_000;
 
 enum Fault {
     Outside,
     Git,
     Loop,
+    Long,
+    Many,
     Hidden(Vec<u8>),
     Ignored(Vec<u8>),
 }
@@ -37,8 +45,9 @@ pub(super) fn check(work: &mut Work<'_>, ignores: &mut Ignores) -> Result<(), Co
         .collect();
     let mut leads = HashMap::<Vec<u8>, Vec<Vec<u8>>>::new();
     let mut names = 0;
+    let mut left = MAX_STEPS;
     for path in &changed {
-        let message = match resolve(work, ignores, path, true)? {
+        let message = match resolve(work, ignores, path, true, &mut left)? {
             Ok(to) => {
                 beneath_link(work, path, &to, &mut names)?;
                 leads.entry(to).or_default().push(path.clone());
@@ -47,18 +56,27 @@ pub(super) fn check(work: &mut Work<'_>, ignores: &mut Ignores) -> Result<(), Co
             Err(Fault::Outside) => "a symbolic link that leads out of the work tree".to_owned(),
             Err(Fault::Git) => "a symbolic link that leads into a git directory".to_owned(),
             Err(Fault::Loop) => "a symbolic link that leads in circles".to_owned(),
+            Err(Fault::Long) => format!(
+                "a symbolic link whose target has more than {MAX_TARGET} bytes or {MAX_COMPONENTS} components"
+            ),
+            Err(Fault::Many) => "more symbolic links than can be followed".to_owned(),
             Err(Fault::Hidden(to)) => format!("a symbolic link to the hidden path {}", show(&to)),
             Err(Fault::Ignored(to)) => format!("a symbolic link to the ignored path {}", show(&to)),
         };
         work.refuse(path, "symlink", message);
     }
-    for path in work.repo.base_links(work.base)?.to_vec() {
+    let base_links = work.repo.base_links(work.base)?.to_vec();
+    let mut left = MAX_STEPS.saturating_add(base_links.len().saturating_mul(MAX_COMPONENTS));
+    for path in base_links {
         if work.edits.contains_key(&path) {
             continue;
         }
-        let after = resolve(work, ignores, &path, true)?;
+        let after = resolve(work, ignores, &path, true, &mut left)?;
         // A new link can bend where an old one leads.
-        if after.is_err() && !changed.is_empty() && resolve(work, ignores, &path, false)?.is_ok() {
+        if after.is_err()
+            && !changed.is_empty()
+            && resolve(work, ignores, &path, false, &mut MAX_STEPS.clone())?.is_ok()
+        {
             work.refuse(
                 &path,
                 "symlink",
@@ -69,7 +87,12 @@ pub(super) fn check(work: &mut Work<'_>, ignores: &mut Ignores) -> Result<(), Co
             leads.entry(to).or_default().push(path);
         }
     }
-    if !leads.is_empty() {
+    // Where no link is in the way of a rule, no name through links can match that does not match without.
+    if leads
+        .values()
+        .flatten()
+        .any(|link| work.rules.guarded().any(|(_, globs)| globs.may_match_beneath(link)))
+    {
         for path in work.edits.keys().cloned().collect::<Vec<_>>() {
             aliases(work, &path, &leads, &mut names);
         }
@@ -77,10 +100,21 @@ pub(super) fn check(work: &mut Work<'_>, ignores: &mut Ignores) -> Result<(), Co
     Ok(())
 }
 
-/// A new link to a directory gives everything in it another name; none of these may be protected.
+/// A new link to a directory gives everything in it another name, which the rules may mind.
 fn beneath_link(work: &mut Work<'_>, link: &[u8], to: &[u8], names: &mut usize) -> Result<(), CollectError> {
+    let rules = work.rules;
+    let minded: Vec<_> = rules
+        .guarded()
+        .filter(|(_, globs)| globs.matching(link).is_none() && globs.may_match_beneath(link))
+        .collect();
+    if minded.is_empty() {
+        return Ok(());
+    }
+    let mut inside = BTreeSet::new();
+    if *names <= MAX_NAMES {
+        inside.extend(work.base.beneath(to)?.into_iter().map(|(path, _)| path));
+    }
     let dir = if to.is_empty() { Vec::new() } else { join(to, b"") };
-    let mut inside: BTreeSet<Vec<u8>> = work.base.beneath(to)?.into_iter().map(|(path, _)| path).collect();
     for (path, edit) in work.edits.range(dir.clone()..).take_while(|(p, _)| p.starts_with(&dir)) {
         if edit.is_some() {
             inside.insert(path.clone())
@@ -88,30 +122,41 @@ fn beneath_link(work: &mut Work<'_>, link: &[u8], to: &[u8], names: &mut usize) 
             inside.remove(path)
         };
     }
-    *names += inside.len();
+    *names += inside.len() + 1;
     if *names > MAX_NAMES {
         work.refuse(link, "symlink", "a link to more files than can be looked at");
         return Ok(());
     }
-    for path in inside {
-        let named = join(link, &path[dir.len()..]);
-        // What is protected under its own name gains nothing by another.
-        if let Some(glob) = work.rules.protect.matching(&named)
-            && work.rules.protect.matching(&path).is_none()
-        {
-            let message = format!("a link that makes {}, which is protected by {glob}", show(&named));
-            work.refuse(link, "protect", message);
-            break;
+    for (rule, globs) in minded {
+        let found = inside.iter().find_map(|path| {
+            let named = join(link, &path[dir.len()..]);
+            // What the rule minds under its own name gains nothing by another.
+            let glob = globs.matching(&named).filter(|_| globs.matching(path).is_none())?;
+            Some((named, glob))
+        });
+        if let Some((named, glob)) = found {
+            minds(work, link, rule, glob, &format!("a link that makes {}", show(&named)));
         }
     }
     Ok(())
 }
 
-/// Every name that a changed path has through links; where one is protected, so is the path. A name goes through
+/// Refuses `path`, or has it asked about, as the rule says.
+fn minds(work: &mut Work<'_>, path: &[u8], rule: &'static str, glob: &str, what: &str) {
+    match rule {
+        "ask" => work.ask.push((path.to_vec(), glob.to_owned())),
+        "deny" => work.refuse(path, rule, format!("{what}, which is denied by --deny-change {glob}")),
+        _ => work.refuse(path, rule, format!("{what}, which is protected by {glob}")),
+    }
+}
+
+/// Every name that a changed path has through links; what the rules say of one holds for the path. A name goes through
 /// each link at most once: a link to a directory above itself makes endless names that end alike.
 fn aliases(work: &mut Work<'_>, path: &[u8], leads: &HashMap<Vec<u8>, Vec<Vec<u8>>>, names: &mut usize) {
+    let rules = work.rules;
     let mut seen = BTreeSet::from([path.to_vec()]);
     let mut todo: Vec<(Vec<u8>, Vec<&[u8]>)> = vec![(path.to_vec(), Vec::new())];
+    let mut open: Vec<_> = rules.guarded().filter(|(_, globs)| globs.matching(path).is_none()).collect();
     while let Some((name, used)) = todo.pop() {
         let slashes = name.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(i, _)| i);
         for end in slashes.chain([0, name.len()]) {
@@ -121,14 +166,18 @@ fn aliases(work: &mut Work<'_>, path: &[u8], leads: &HashMap<Vec<u8>, Vec<Vec<u8
             {
                 let alias = if rest.is_empty() { link.clone() } else { join(link, rest) };
                 *names += 1;
-                if seen.len() > MAX_ALIASES || *names > MAX_NAMES || alias.len() > 4096 {
+                if *names > MAX_NAMES || alias.len() > 4096 {
                     work.refuse(path, "symlink", "it has more names through links than can be looked at");
                     return;
                 }
-                if let Some(glob) = work.rules.protect.matching(&alias) {
-                    let message =
-                        format!("it is what {} leads to, which is protected by {glob}", show(&alias));
-                    work.refuse(path, "protect", message);
+                open.retain(|(rule, globs)| {
+                    let found = globs.matching(&alias);
+                    if let Some(glob) = found {
+                        minds(work, path, rule, glob, &format!("it is what {} leads to", show(&alias)));
+                    }
+                    found.is_none()
+                });
+                if open.is_empty() {
                     return;
                 }
                 if seen.insert(alias.clone()) {
@@ -141,17 +190,21 @@ fn aliases(work: &mut Work<'_>, path: &[u8], leads: &HashMap<Vec<u8>, Vec<Vec<u8
     }
 }
 
-/// Where the link at `path` leads, in the result tree (`after`) or in the base, or what is wrong with that.
+/// Where the link at `path` leads, in the result tree (`after`) or in the base, or what is wrong with that. `left` is
+/// how many more components may be looked at.
 fn resolve(
     work: &Work<'_>,
     ignores: &mut Ignores,
     path: &[u8],
     after: bool,
+    left: &mut usize,
 ) -> Result<Result<Vec<u8>, Fault>, CollectError> {
     let mut at = split(path).0.to_vec();
     let mut todo: Vec<Vec<u8>> = Vec::new();
     let mut target = target_of(work, path, after)?;
     let mut followed = 0;
+    // Below a directory (of this length) that has no such entry nothing needs to be looked up: only words are left.
+    let mut missing: Option<(usize, Arc<Node>)> = None;
     while let Some(text) = target.take() {
         followed += 1;
         if followed > MAX_FOLLOWED {
@@ -160,13 +213,21 @@ fn resolve(
         if text.starts_with(b"/") {
             return Ok(Err(Fault::Outside));
         }
+        if text.len() > MAX_TARGET || text.split(|b| *b == b'/').count() > MAX_COMPONENTS {
+            return Ok(Err(Fault::Long));
+        }
         todo.extend(text.split(|b| *b == b'/').rev().map(<[u8]>::to_vec));
         while let Some(name) = todo.pop() {
+            let Some(rest) = left.checked_sub(1) else {
+                return Ok(Err(Fault::Many));
+            };
+            *left = rest;
             match name.as_slice() {
                 b"" | b"." => continue,
                 b".." if at.is_empty() => return Ok(Err(Fault::Outside)),
                 b".." => {
                     at = split(&at).0.to_vec();
+                    missing = missing.filter(|(dir, _)| at.len() > *dir);
                     continue;
                 }
                 _ => {}
@@ -175,28 +236,39 @@ fn resolve(
                 return Ok(Err(Fault::Git));
             }
             let full = join(&at, &name);
-            if let Some(next) = target_of(work, &full, after)? {
+            if missing.is_none()
+                && let Some(next) = target_of(work, &full, after)?
+            {
                 target = Some(next);
                 break;
             }
+            if work.rules.hide.matching_dir(&full).is_some() {
+                return Ok(Err(Fault::Hidden(full)));
+            }
+            let ignored = match &missing {
+                Some((_, node)) => node.matches(&full, false) || node.matches(&full, true),
+                None if is_known(work, &full)? => false,
+                None => {
+                    missing = Some((at.len(), ignores.node(work.base, &at)?));
+                    ignores.is_ignored(work.base, &full, false)?
+                        || ignores.is_ignored(work.base, &full, true)?
+                }
+            };
+            if ignored {
+                return Ok(Err(Fault::Ignored(full)));
+            }
             at = full;
-            let tracked = work.base.entry(&at)?.is_some() || work.edits.contains_key(&at);
-            if work.rules.hide.matching(&at).is_some() || work.rules.hide.matching_dir(&at).is_some() {
-                return Ok(Err(Fault::Hidden(at)));
-            }
-            if !tracked
-                && (ignores.is_ignored(work.base, &at, false)? || ignores.is_ignored(work.base, &at, true)?)
-                && work
-                    .edits
-                    .range(join(&at, b"")..)
-                    .next()
-                    .is_none_or(|(p, _)| !p.starts_with(&join(&at, b"")))
-            {
-                return Ok(Err(Fault::Ignored(at)));
-            }
         }
     }
     Ok(Ok(at))
+}
+
+/// True where the base or the changes have `path`, or something beneath it.
+fn is_known(work: &Work<'_>, path: &[u8]) -> Result<bool, CollectError> {
+    let beneath = join(path, b"");
+    Ok(work.edits.contains_key(path)
+        || work.edits.range(beneath.clone()..).next().is_some_and(|(p, _)| p.starts_with(&beneath))
+        || work.base.entry(path)?.is_some())
 }
 
 /// The target of the symbolic link at `path`, where there is one.

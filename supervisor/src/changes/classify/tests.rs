@@ -481,3 +481,83 @@ fn what_steers_ci_hooks_editors_and_agents_is_protected() {
         assert_eq!(list.matching(name.as_bytes()), None, "{name}");
     }
 }
+
+#[test]
+fn what_a_denied_or_asked_name_leads_to_is_denied_or_asked_about() {
+    let f = Fixture::new();
+    f.write("db/1.sql", "x\n");
+    f.write("doc/a.txt", "x\n");
+    f.write("real/x", "x\n");
+    std::os::unix::fs::symlink("real", f.root().join("ask")).unwrap();
+    f.commit();
+    f.link("migrations", "db");
+    f.link("sub", "db");
+    f.link("docs", "doc");
+    f.link("not", "nowhere");
+    f.up("real/x", "y\n");
+    let rules = ChangeRules {
+        deny: GlobList::forbidding(&["migrations/**".into(), "sub/*.sql".into(), "not/**".into()]).unwrap(),
+        ask: GlobList::forbidding(&["docs/**".into(), "ask/?".into()]).unwrap(),
+        ..allow_all()
+    };
+    let set = f.collect(&rules).unwrap();
+    assert_eq!(rules_of(&set), ["deny migrations", "deny not", "deny sub"]);
+    assert_eq!(
+        set.disallowed[2].message,
+        "a link that makes sub/1.sql, which is denied by --deny-change sub/*.sql"
+    );
+    let asked: Vec<String> = set.ask.iter().map(|(path, glob)| format!("{} {glob}", show(path))).collect();
+    assert_eq!(asked, ["docs docs/**", "real/x ask/?"]);
+}
+
+#[test]
+fn links_that_are_too_long_or_too_many_cost_little_and_are_refused() {
+    let f = base();
+    let begun = std::time::Instant::now();
+    f.link("long", &("d/".to_owned() + &"a/".repeat(2040)));
+    f.link("deep", &"a/".repeat(64));
+    f.link("fine", &("d/".to_owned() + &"a/".repeat(62) + "x"));
+    f.link("wide", &"a".repeat(1025));
+    f.link("back", &("gone/".to_owned() + "../../up"));
+    f.link("through", "gone/deep/../../target/x");
+    f.link("log", "gone/deep/a.log");
+    f.link("git", "gone/deep/.GIT/x");
+    f.link("env", "gone/.env");
+    let set = f.collect(&allow_all()).unwrap();
+    let refused = ["back", "deep", "env", "git", "log", "long", "through", "wide"]
+        .map(|name| format!("symlink {name}"));
+    assert_eq!(rules_of(&set), refused);
+    assert_eq!(
+        set.disallowed[5].message,
+        "a symbolic link whose target has more than 1024 bytes or 64 components"
+    );
+    for i in 0..400 {
+        let next = if i % 30 == 0 { String::new() } else { format!("m{}", i - 1) };
+        f.link(&format!("m{i}"), &("./".repeat(60) + &next));
+    }
+    let set = f.collect(&allow_all()).unwrap();
+    assert!(set.disallowed.iter().any(|d| d.message == "more symbolic links than can be followed"));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(30), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn many_links_to_a_large_directory_cost_little() {
+    let f = Fixture::new();
+    for i in 0..500 {
+        f.write(&format!("d/{i}"), "x");
+    }
+    f.commit();
+    for i in 0..300 {
+        f.link(&format!("l{i}"), ".");
+    }
+    let begun = std::time::Instant::now();
+    let rules = ChangeRules { protect: built_in_protect(), ..allow_all() };
+    assert_eq!(rules_of(&f.collect(&rules).unwrap()), Vec::<String>::new(), "no rule minds these names");
+    // Now each link may lead to a name that one minds.
+    let rules = ChangeRules { deny: GlobList::forbidding(&["*/d/none".into()]).unwrap(), ..rules };
+    let set = f.collect(&rules).unwrap();
+    assert!(set.disallowed.len() > 100);
+    assert!(set.disallowed.iter().any(|d| d.message == "a link to more files than can be looked at"));
+    assert!(set.disallowed.iter().any(|d| d.message.starts_with("it has more names through links")));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(30), "{:?}", begun.elapsed());
+}

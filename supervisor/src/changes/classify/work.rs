@@ -26,6 +26,7 @@ pub(crate) struct Work<'a> {
     pub(crate) found: BTreeMap<Vec<u8>, Change>,
     pub(super) ignored: Vec<IgnoredChange>,
     pub(super) disallowed: Vec<Disallowed>,
+    pub(super) ask: Vec<(Vec<u8>, String)>,
     pub(super) absent: BTreeSet<Vec<u8>>,
 }
 
