@@ -10,6 +10,7 @@ mod changes;
 mod disallowed;
 mod exit_codes;
 mod fake;
+mod hostile_git;
 mod judges;
 mod limits;
 mod matrix;

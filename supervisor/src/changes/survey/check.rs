@@ -15,6 +15,9 @@ use crate::changes::index::Index;
 use crate::changes::repo::{Repo, RepoError, blob_id, bytes_path};
 use crate::changes::tree::{TreeView, split};
 
+/// Most bytes of a file that is read.
+const MAX_FILE: u64 = 1 << 30;
+
 pub(super) struct Checker<'a> {
     repo: &'a Repo,
     index: &'a Index,
@@ -69,8 +72,21 @@ impl<'a> Checker<'a> {
                 OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
             let fd = rustix::fs::openat(dir, name, flags, rustix::fs::Mode::empty())
                 .map_err(|e| unreadable(e.into()))?;
-            let mut data = Vec::with_capacity(usize::try_from(stat.st_size).unwrap_or(0));
-            std::fs::File::from(fd).read_to_end(&mut data).map_err(unreadable)?;
+            // A sparse file can be of any size, and may grow while it is read.
+            let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
+            let mut data = Vec::new();
+            if size <= MAX_FILE {
+                data.reserve_exact(usize::try_from(size).unwrap_or(0));
+                std::fs::File::from(fd).take(MAX_FILE + 1).read_to_end(&mut data).map_err(unreadable)?;
+            }
+            if size.max(data.len() as u64) > MAX_FILE {
+                return Err(RepoError::Unsupported {
+                    path: self.repo.root_path().join(bytes_path(path)),
+                    what: "a tracked file of more than 1 GiB that is not as the index has it".to_owned(),
+                    mend: "run `git status` once, or bring it to the committed state",
+                }
+                .into());
+            }
             data
         };
         if entry.mode == Mode::SYMLINK {

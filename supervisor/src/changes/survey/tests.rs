@@ -391,3 +391,11 @@ fn what_is_no_submodules_checkout_is_surveyed_as_any_directory() {
     let error = survey(&f.repo(), &globs(&[".env*"])).unwrap_err().to_string();
     assert!(error.contains("which is no git directory: it has no HEAD"), "{error}");
 }
+
+#[test]
+fn a_sparse_file_of_any_size_is_not_read() {
+    let f = base();
+    std::fs::File::options().write(true).open(f.root().join("a")).unwrap().set_len(1 << 40).unwrap();
+    let error = survey(&f.repo(), &globs(&[])).unwrap_err().to_string();
+    assert!(error.contains("a tracked file of more than 1 GiB that is not as the index has it"), "{error}");
+}
