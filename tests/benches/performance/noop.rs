@@ -11,7 +11,7 @@ use crate::{Bench, Result};
 /// Arguments of the run that is measured.
 pub(crate) const RUN: [&str; 6] = ["run", "--mutation", "discard", "--no-test", "--", "true"];
 
-/// bubblewrap with every namespace and a view of its own; the same without the mounts; what a row costs beside that.
+/// bubblewrap with every namespace and a view of its own; the same with one bind mount alone.
 pub(crate) fn bwrap(bench: &Bench<'_>, dir: &Path, mounts: bool) -> std::process::Command {
     let mut command = bench.command("bwrap", dir);
     command.args(["--unshare-all", "--ro-bind", "/", "/"]);
@@ -25,6 +25,9 @@ pub(crate) fn bwrap(bench: &Bench<'_>, dir: &Path, mounts: bool) -> std::process
 /// A committed tree of `count` small files, a hundred in a directory, an hour old for git's index.
 pub(crate) fn tree(bench: &Bench<'_>, name: &str, count: usize) -> Result<PathBuf> {
     let repo = TestRepo::new(bench.world, name, &[("README", "a tree to measure by\n")]);
+    // Git would pack many loose objects behind the measurements' back.
+    repo.git(&["config", "gc.auto", "0"]);
+    repo.git(&["config", "maintenance.auto", "false"]);
     let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
     for number in 1..count {
         let dir = repo.path().join(format!("d{:04}", number / 100));
