@@ -544,7 +544,7 @@ fn links_that_are_too_long_or_too_many_cost_little_and_are_refused() {
 fn many_links_to_a_large_directory_cost_little() {
     let f = Fixture::new();
     for i in 0..500 {
-        f.write(&format!("d/{i}"), "x");
+        f.write(format!("d/{i}"), "x");
     }
     f.commit();
     for i in 0..300 {
