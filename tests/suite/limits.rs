@@ -200,7 +200,7 @@ fn a_patch_that_is_too_large_is_no_result() {
         // A file that takes no room, and more memory than a patch of that size may.
         let outcome = sh(repo, &options, "truncate -s 64M sparse").run();
         fails(&outcome, repo, 1, &["output_limit", "event_missing"], &["limit.exceeded"]);
-        exceeded(&outcome, "bytes in a changed file", "--max-patch");
+        exceeded(&outcome, "bytes in the changed files together", "--max-patch");
         // Deeper than anybody makes directories.
         let outcome = sh(repo, &options, "perl -e 'for (1..1500) { mkdir \"d\"; chdir \"d\" or die }'").run();
         fails(&outcome, repo, 1, &["output_limit", "event_missing"], &["limit.exceeded"]);

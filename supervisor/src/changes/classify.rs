@@ -113,14 +113,14 @@ impl ChangeRules {
 pub struct Caps {
     /// Changes, ignored ones included.
     pub max_files: u64,
-    /// Bytes of one changed file.
+    /// Bytes of all changed files together, as they lie in the layer.
     pub max_content: u64,
 }
 
 impl Caps {
     /// Caps for a run's `--max-files` and `--max-patch`: content may be larger than the patch, which is compressed.
     pub fn new(max_files: u64, max_patch: u64) -> Self {
-        Self { max_files, max_content: max_patch.saturating_mul(8) }
+        Self { max_files, max_content: max_patch.saturating_mul(4) }
     }
 }
 
@@ -149,6 +149,7 @@ pub fn collect(
         ignored: Vec::new(),
         disallowed: Vec::new(),
         ask: Vec::new(),
+        content_left: caps.max_content,
         absent: absent_paths(repo)?,
     };
     let mut ignores = Ignores::default();

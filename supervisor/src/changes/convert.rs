@@ -1,6 +1,7 @@
 //! Content as git would store it: the base commit's `.gitattributes` and the repository's end-of-line settings
 //! decide, and no program is ever run. A `filter` attribute is reported to the caller; LFS pointers are computed.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::PathBuf;
 
@@ -136,16 +137,16 @@ impl Converter {
 
     /// What git would store for `raw` at `path`, the `filter` attribute left out. `base` is the blob that is
     /// stored now: automatic end-of-line conversion leaves a file alone that already has CRLF in it.
-    pub fn to_git(
+    pub fn to_git<'a>(
         &mut self,
         tree: &TreeView,
         path: &[u8],
-        raw: Vec<u8>,
+        raw: &'a [u8],
         base: Option<&gix_hash::ObjectId>,
-    ) -> Result<Vec<u8>, ConvertError> {
+    ) -> Result<Cow<'a, [u8]>, ConvertError> {
         self.load(tree, path)?;
         if self.plain {
-            return Ok(raw);
+            return Ok(Cow::Borrowed(raw));
         }
         let Self { search, collection, pipeline, .. } = self;
         let mut attributes = |path: &BStr, out: &mut Outcome| {
@@ -165,8 +166,7 @@ impl Converter {
                 Ok(None)
             }
         };
-        let outcome =
-            pipeline.convert_to_git(raw.as_slice(), &bytes_path(path), &mut attributes, &mut index_object);
+        let outcome = pipeline.convert_to_git(raw, &bytes_path(path), &mut attributes, &mut index_object);
         let unchanged = match outcome {
             Ok(ToGitOutcome::Unchanged(_)) => None,
             Ok(ToGitOutcome::Buffer(stored)) => Some(stored.to_vec()),
@@ -182,7 +182,7 @@ impl Converter {
         };
         match read_failed {
             Some(e) => Err(e.into()),
-            None => Ok(unchanged.unwrap_or(raw)),
+            None => Ok(unchanged.map_or(Cow::Borrowed(raw), Cow::Owned)),
         }
     }
 

@@ -114,7 +114,7 @@ impl Fixture {
     pub(crate) fn check_patch(&self, set: &ChangeSet) -> Vec<u8> {
         let repo = self.repo();
         let mut patch = Vec::new();
-        super::patch::write::write_patch(&repo, set, 32 << 20, &mut patch).unwrap();
+        super::patch::write::write_patch(&repo, set, 32 << 20, &mut patch, &mut |_| ()).unwrap();
         let clone = self.dir.path().join("clone");
         let _ = std::fs::remove_dir_all(&clone);
         git_in(self.dir.path(), &["clone", "-q", "--no-hardlinks", "repo", "clone"]);

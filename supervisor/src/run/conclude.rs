@@ -120,7 +120,8 @@ impl Run<'_> {
         }
     }
 
-    fn search_for_secrets(&mut self) {
+    /// Searches for the values of every variable that was passed to a sandbox.
+    pub(super) fn secret_scanner(&self) -> std::io::Result<SecretScanner> {
         let options = &self.plan.resolved.options;
         let mut secrets = Vec::new();
         let sets = [
@@ -135,15 +136,26 @@ impl Run<'_> {
                 }
             }
         }
+        SecretScanner::new(&secrets)
+    }
+
+    fn search_for_secrets(&mut self) {
         let mut names: Vec<String> = self.evidence.manifest().into_iter().map(|a| a.name).collect();
         names.push(evidence::EVENTS.to_owned());
-        let searched = SecretScanner::new(&secrets).and_then(|scanner| {
+        let searched = self.secret_scanner().and_then(|scanner| {
             self.secrets_short = scanner.too_short().to_vec();
             scanner.scan_artifacts(&self.evidence, names.iter().map(String::as_str))
         });
+        // What was found in the patch's content before it was written stays found.
+        let earlier = match std::mem::replace(&mut self.facts.secrets, SecretFact::NotDone) {
+            SecretFact::Found(found) => found,
+            _ => Vec::new(),
+        };
         self.facts.secrets = match searched {
-            Ok(found) if found.is_empty() => SecretFact::Clean,
-            Ok(found) => SecretFact::Found(found),
+            Ok(mut found) => {
+                found.extend(earlier.into_iter().filter(|one| !found.contains(one)).collect::<Vec<_>>());
+                if found.is_empty() { SecretFact::Clean } else { SecretFact::Found(found) }
+            }
             Err(error) => SecretFact::Failed { why: error.to_string() },
         };
     }

@@ -1,5 +1,6 @@
 //! The result of a run: what the layer changed, and what test, reviewer and operator say of it.
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,10 +16,12 @@ use crate::changes::gitview::touched;
 use crate::changes::patch::write::{PatchError, write_patch};
 use crate::changes::seeds::result_seed;
 use crate::event::{EventType, NewEvent, Source, format_micros, now_micros};
-use crate::evidence::payload;
+use crate::evidence::{PATCH, payload};
 use crate::profile::TestChoice;
 use crate::report::GitChanges;
-use crate::verdict::{ChangesFact, DisallowedChange, Ending, Phase, ReviewFact, TestFact};
+use crate::verdict::{
+    ChangesFact, DisallowedChange, Ending, Phase, ReviewFact, SecretFact, SecretFinding, TestFact,
+};
 
 impl Run<'_> {
     pub(super) fn read_changes(&mut self) {
@@ -56,10 +59,31 @@ impl Run<'_> {
             }
         };
         let mut patch = Vec::new();
-        match write_patch(&self.plan.repo, &set, max_patch, &mut patch) {
+        // The patch may hold content compressed, where no search of the artifact finds anything.
+        let scanner = match self.secret_scanner() {
+            Ok(scanner) => scanner,
+            Err(error) => {
+                self.facts.secrets = SecretFact::Failed { why: error.to_string() };
+                self.facts.changes = ChangesFact::Failed { why: error.to_string() };
+                return;
+            }
+        };
+        let mut secrets = BTreeSet::new();
+        let mut search = |content: &[u8]| {
+            let mut stream = scanner.stream();
+            stream.feed(content);
+            secrets.extend(stream.found());
+        };
+        match write_patch(&self.plan.repo, &set, max_patch, &mut patch, &mut search) {
             Ok(info) => {
                 self.patch = patch;
                 self.patch_info = Some(info);
+                if !secrets.is_empty() {
+                    let found = secrets
+                        .into_iter()
+                        .map(|secret| SecretFinding { artifact: PATCH.to_owned(), secret });
+                    self.facts.secrets = SecretFact::Found(found.collect());
+                }
             }
             // What was changed is known and is judged all the same; it is no result.
             Err(PatchError::TooLarge { .. }) => {

@@ -1,5 +1,6 @@
 //! The change set: what a run changed, as plain data, and its content read again from the layer.
 
+use std::borrow::Cow;
 use std::os::fd::{AsFd, OwnedFd};
 
 use gix_hash::ObjectId;
@@ -133,7 +134,11 @@ impl ChangeSet {
         let raw = self.raw_content(change)?;
         let data = if is_file(new.mode) {
             let base = change.old.as_ref().filter(|s| is_file(s.mode)).map(|s| s.oid);
-            converter.to_git(tree, &change.path, raw, base.as_ref())?
+            let stored = converter.to_git(tree, &change.path, &raw, base.as_ref())?;
+            match stored {
+                Cow::Borrowed(_) => raw,
+                Cow::Owned(stored) => stored,
+            }
         } else {
             raw
         };

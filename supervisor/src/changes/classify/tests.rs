@@ -318,7 +318,7 @@ fn limits_are_typed() {
     assert!(error.limit().is_some());
     assert_eq!(
         error.to_string(),
-        "bytes in a changed file: more than 0; raise --max-patch if that much is meant"
+        "bytes in the changed files together: more than 0; raise --max-patch if that much is meant"
     );
 }
 
@@ -560,4 +560,27 @@ fn many_links_to_a_large_directory_cost_little() {
     assert!(set.disallowed.iter().any(|d| d.message == "a link to more files than can be looked at"));
     assert!(set.disallowed.iter().any(|d| d.message.starts_with("it has more names through links")));
     assert!(begun.elapsed() < std::time::Duration::from_secs(30), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn all_changed_content_together_has_a_limit_and_what_is_only_touched_has_none() {
+    use std::os::fd::AsFd;
+    let f = Fixture::new();
+    f.write("tracked", vec![b'x'; 5000]);
+    f.commit();
+    f.up("tracked", vec![b'x'; 5000]);
+    f.up("a", vec![0; 3000]);
+    let caps = Caps::new(100, 1000);
+    let collect = || collect(&f.repo(), f.layer().as_fd(), &allow_all(), &caps);
+    assert_eq!(names(&collect().unwrap()), ["added a"]);
+    f.up("b", vec![0; 1001]);
+    let error = collect().unwrap_err();
+    assert_eq!(error.limit(), Some(("bytes in the changed files together", 4000, Some("--max-patch"))));
+    assert_eq!(
+        error.to_string(),
+        "bytes in the changed files together: more than 4000; raise --max-patch if that much is meant"
+    );
+    std::fs::remove_file(f.upper().join("b")).unwrap();
+    f.up("tracked", vec![b'y'; 5000]);
+    assert!(collect().unwrap_err().limit().is_some(), "not larger than it was, but changed");
 }

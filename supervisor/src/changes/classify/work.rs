@@ -27,6 +27,8 @@ pub(crate) struct Work<'a> {
     pub(super) ignored: Vec<IgnoredChange>,
     pub(super) disallowed: Vec<Disallowed>,
     pub(super) ask: Vec<(Vec<u8>, String)>,
+    /// Bytes that changed files may still have.
+    pub(super) content_left: u64,
     pub(super) absent: BTreeSet<Vec<u8>>,
 }
 
@@ -103,7 +105,7 @@ impl Work<'_> {
             Kind::Whiteout => self.replaced(path, base.as_ref()),
             Kind::Symlink(target) => {
                 self.replaced_dir(path, base.as_ref())?;
-                self.put(path, base, tree::SYMLINK, target.clone(), target)
+                self.put(path, base, tree::SYMLINK, target, target)
             }
             Kind::File { size, .. } => {
                 self.replaced_dir(path, base.as_ref())?;
@@ -222,14 +224,13 @@ impl Work<'_> {
         mode: u32,
         size: u64,
     ) -> Result<(), CollectError> {
-        let limit = self.caps.max_content.max(match &base {
+        // What is only touched may be as large as it was; what is changed counts, and before it is read.
+        let limit = self.content_left.max(match &base {
             Some(e) if is_file(e.mode) => self.base.odb().size(&e.id)?,
             _ => 0,
         });
         if size > limit {
-            return Err(
-                LayerError::Limit { what: "bytes in a changed file", limit, option: "--max-patch" }.into()
-            );
+            return Err(self.too_much());
         }
         let raw = layer::read_file(self.layer, path, limit)?;
         let old = base.as_ref().filter(|e| is_file(e.mode));
@@ -240,7 +241,7 @@ impl Work<'_> {
             _ => tree::FILE,
         };
         let filter = self.converter.filter(self.base, path)?;
-        let stored = match self.converter.to_git(self.base, path, raw.clone(), old.map(|e| &e.id)) {
+        let stored = match self.converter.to_git(self.base, path, &raw, old.map(|e| &e.id)) {
             Ok(stored) => stored,
             Err(ConvertError::Content { what, .. }) => {
                 self.refuse(path, "encoding", format!("its content is not what its attributes say: {what}"));
@@ -274,8 +275,12 @@ impl Work<'_> {
             return Ok(());
         }
         let before = self.found.contains_key(path);
-        self.put(path, base, new_mode, stored.clone(), &raw)?;
-        if before || !self.found.contains_key(path) {
+        self.put(path, base, new_mode, &stored, &raw)?;
+        if !self.found.contains_key(path) {
+            return Ok(());
+        }
+        self.content_left = self.content_left.checked_sub(raw.len() as u64).ok_or_else(|| self.too_much())?;
+        if before {
             return Ok(());
         }
         match filter {
@@ -300,16 +305,21 @@ impl Work<'_> {
         Ok(())
     }
 
+    fn too_much(&self) -> CollectError {
+        let what = "bytes in the changed files together";
+        LayerError::Limit { what, limit: self.caps.max_content, option: "--max-patch" }.into()
+    }
+
     /// Compares new content with the base entry and records the difference, if any.
     pub(super) fn put(
         &mut self,
         path: &[u8],
         base: Option<tree::Entry>,
         mode: u32,
-        stored: Vec<u8>,
+        stored: &[u8],
         raw: &[u8],
     ) -> Result<(), CollectError> {
-        let oid = blob_id(self.repo.hash(), &stored)?;
+        let oid = blob_id(self.repo.hash(), stored)?;
         let base = base.filter(|e| e.mode != tree::DIR);
         if let Some(e) = &base
             && e.id == oid
@@ -324,7 +334,7 @@ impl Work<'_> {
             Some(e) if e.id == oid => ChangeKind::ModeChanged,
             Some(_) => ChangeKind::Modified,
         };
-        let new = Side { mode, size: stored.len() as u64, oid, sha256: hex(&Sha256::digest(&stored)) };
+        let new = Side { mode, size: stored.len() as u64, oid, sha256: hex(&Sha256::digest(stored)) };
         self.edits.insert(path.to_vec(), Some((mode, oid)));
         self.record(path, kind, old, Some(new), Some(hex(&Sha256::digest(raw))));
         Ok(())

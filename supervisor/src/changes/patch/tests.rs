@@ -291,6 +291,60 @@ fn a_bomb_is_refused() {
     let repo = f.repo();
     let error = apply(&repo, repo.base_tree(), &patch, patch.len() as u64).unwrap_err().to_string();
     assert!(error.ends_with("content is larger than the limit"), "{error}");
-    let over = super::write::write_patch(&repo, &set, 100, &mut Vec::new()).unwrap_err().to_string();
+    let over =
+        super::write::write_patch(&repo, &set, 100, &mut Vec::new(), &mut |_| ()).unwrap_err().to_string();
     assert_eq!(over, "the patch is larger than 100 bytes; raise --max-patch if that much is meant");
+}
+
+#[test]
+fn one_sided_and_large_texts_are_replaced_as_a_whole_and_the_patch_applies() {
+    let f = Fixture::new();
+    let numbers =
+        |from: u32| (from..from + 700_000).fold(String::new(), |all, i| all + &i.to_string() + "\n");
+    f.write("large", numbers(0));
+    f.write("gone", "1\n2\n3");
+    f.write("one", "1\n");
+    f.write("emptied", "x\ny\n");
+    f.write("filled", "");
+    f.commit();
+    f.up("large", numbers(7));
+    f.whiteout("gone");
+    f.up("new", "1\n2\n\n3");
+    f.up("line", "1");
+    f.up("emptied", "");
+    f.up("filled", "a\nb\n");
+    f.up("one", "2\n");
+    let set = f.collect(&allow_all()).unwrap();
+    let patch = String::from_utf8(f.check_patch(&set)).unwrap();
+    for wanted in [
+        "@@ -1,700000 +1,700000 @@\n-0\n",
+        "@@ -1,3 +0,0 @@\n-1\n",
+        "@@ -0,0 +1,4 @@\n+1\n",
+        "@@ -0,0 +1 @@\n",
+    ] {
+        assert!(patch.contains(wanted), "{wanted}");
+    }
+    let mut out = Vec::new();
+    let over = super::write::write_patch(&f.repo(), &set, 1000, &mut out, &mut |_| ()).unwrap_err();
+    assert!(matches!(over, super::write::PatchError::TooLarge { limit: 1000 }));
+    assert!(out.len() <= 1000);
+}
+
+#[test]
+fn content_that_a_patch_holds_compressed_is_shown_to_the_inspector() {
+    let f = Fixture::new();
+    f.write("old", b"\0the old secret");
+    f.commit();
+    f.whiteout("old");
+    f.up("new", b"\0the new secret");
+    f.link("link", "the-linked-secret");
+    let set = f.collect(&allow_all()).unwrap();
+    let (mut seen, mut patch) = (Vec::new(), Vec::new());
+    super::write::write_patch(&f.repo(), &set, 1 << 20, &mut patch, &mut |c| seen.extend_from_slice(c))
+        .unwrap();
+    let has = |data: &[u8], text: &str| data.windows(text.len()).any(|w| w == text.as_bytes());
+    for text in ["the old secret", "the new secret", "the-linked-secret"] {
+        assert!(has(&seen, text), "{text}");
+    }
+    assert!(!has(&patch, "the new secret"), "else this test says nothing");
 }

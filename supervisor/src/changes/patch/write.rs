@@ -14,6 +14,8 @@ use super::super::tree::{TreeView, is_file};
 use super::{base85, quote};
 
 const CONTEXT: u32 = 3;
+/// Bytes of a side up to which lines are compared; a larger file is replaced as a whole.
+const MAX_COMPARED: usize = 4 << 20;
 
 /// Why a patch was not written.
 #[derive(Debug, thiserror::Error)]
@@ -41,12 +43,14 @@ pub struct PatchInfo {
     pub sha256: String,
 }
 
-/// Writes the patch of `set` to `out`, at most `limit` bytes.
+/// Writes the patch of `set` to `out`, at most `limit` bytes. `inspect` sees the content of both sides of each change
+/// and links' targets, which the patch may hold compressed.
 pub fn write_patch(
     repo: &Repo,
     set: &ChangeSet,
     limit: u64,
     out: &mut dyn Write,
+    inspect: &mut dyn FnMut(&[u8]),
 ) -> Result<PatchInfo, PatchError> {
     let tree = TreeView::new(repo.odb(), repo.base_tree());
     let mut converter = Converter::new(repo).map_err(CollectError::from)?;
@@ -65,7 +69,11 @@ pub fn write_patch(
             Some(_) => set.stored_content(&tree, &mut converter, change)?,
             None => Vec::new(),
         };
-        write_change(change, &old, &new, repo.hash(), &mut text)?;
+        inspect(&old);
+        inspect(&new);
+        // So much of it that being over the limit shows.
+        let room = usize::try_from(limit - size).unwrap_or(usize::MAX);
+        write_change(change, &old, &new, (repo.hash(), room), &mut text)?;
         size += text.len() as u64;
         if size > limit {
             return Err(PatchError::TooLarge { limit });
@@ -82,7 +90,7 @@ fn write_change(
     change: &Change,
     old: &[u8],
     new: &[u8],
-    hash: gix_hash::Kind,
+    (hash, room): (gix_hash::Kind, usize),
     out: &mut Vec<u8>,
 ) -> std::io::Result<()> {
     let old_side = change.old.as_ref().map(|s| (s.mode, s.oid));
@@ -91,10 +99,10 @@ fn write_change(
         (Some(from), Some(to))
             if is_file(from.0) != is_file(to.0) || (from.0 & 0o170000) != (to.0 & 0o170000) =>
         {
-            write_part(&change.path, Some(from), None, old, &[], hash, out)?;
-            write_part(&change.path, None, Some(to), &[], new, hash, out)
+            write_part(&change.path, Some(from), None, old, &[], (hash, room), out)?;
+            write_part(&change.path, None, Some(to), &[], new, (hash, room), out)
         }
-        (from, to) => write_part(&change.path, from, to, old, new, hash, out),
+        (from, to) => write_part(&change.path, from, to, old, new, (hash, room), out),
     }
 }
 
@@ -106,7 +114,7 @@ fn write_part(
     to: Side,
     old: &[u8],
     new: &[u8],
-    hash: gix_hash::Kind,
+    (hash, room): (gix_hash::Kind, usize),
     out: &mut Vec<u8>,
 ) -> std::io::Result<()> {
     out.extend_from_slice(b"diff --git ");
@@ -142,7 +150,11 @@ fn write_part(
     }
     header(b"--- ", from.map(|_| (&b"a/"[..], path)), out);
     header(b"+++ ", to.map(|_| (&b"b/"[..], path)), out);
-    hunks(old, new, out);
+    if old.is_empty() || new.is_empty() || old.len().max(new.len()) > MAX_COMPARED {
+        whole(old, new, room, out);
+    } else {
+        hunks(old, new, out);
+    }
     Ok(())
 }
 
@@ -168,6 +180,33 @@ fn literal(data: &[u8], out: &mut Vec<u8>) -> std::io::Result<()> {
     base85::encode_lines(&zip.finish()?, out);
     out.push(b'\n');
     Ok(())
+}
+
+/// All lines of one side out, all lines of the other in, until there are more than `room` bytes.
+fn whole(old: &[u8], new: &[u8], room: usize, out: &mut Vec<u8>) {
+    let lines = |text: &[u8]| text.split_inclusive(|b| *b == b'\n').count();
+    let range = |len: usize| match len {
+        0 => "0,0".to_owned(),
+        1 => "1".to_owned(),
+        _ => format!("1,{len}"),
+    };
+    out.extend_from_slice(format!("@@ -{} +{} @@\n", range(lines(old)), range(lines(new))).as_bytes());
+    for (mark, text) in [(b'-', old), (b'+', new)] {
+        for line in text.split_inclusive(|b| *b == b'\n') {
+            if out.len() > room {
+                return;
+            }
+            put_line(mark, line, out);
+        }
+    }
+}
+
+fn put_line(mark: u8, line: &[u8], out: &mut Vec<u8>) {
+    out.push(mark);
+    out.extend_from_slice(line);
+    if !line.ends_with(b"\n") {
+        out.extend_from_slice(b"\n\\ No newline at end of file\n");
+    }
 }
 
 fn hunks(old: &[u8], new: &[u8], out: &mut Vec<u8>) {
@@ -206,14 +245,7 @@ fn write_group(input: &InternedInput<&[u8]>, group: &[imara_diff::Hunk], out: &m
     out.extend_from_slice(
         format!("@@ -{} +{} @@\n", range(start, end - start), range(after_start, after_len)).as_bytes(),
     );
-    let mut put = |mark: u8, token: imara_diff::Token| {
-        let text = input.interner[token];
-        out.push(mark);
-        out.extend_from_slice(text);
-        if !text.ends_with(b"\n") {
-            out.extend_from_slice(b"\n\\ No newline at end of file\n");
-        }
-    };
+    let mut put = |mark: u8, token: imara_diff::Token| put_line(mark, input.interner[token], out);
     let mut at = start;
     for hunk in group {
         input.before[at as usize..hunk.before.start as usize].iter().for_each(|t| put(b' ', *t));

@@ -113,14 +113,14 @@ impl<'a> Checker<'a> {
                 return Ok((!same).then_some(Reason::Modified));
             }
             Filter::Other(filter) => {
-                let stored = self.converter.to_git(view, path, raw, Some(&entry.id))?;
+                let stored = self.converter.to_git(view, path, &raw, Some(&entry.id))?;
                 return match blob_id(hash, &stored)? == entry.id {
                     true => Ok(None),
                     false => Err(SurveyError::Refused { path: path.to_vec(), filter }),
                 };
             }
         }
-        let same = match self.converter.to_git(view, path, raw, Some(&entry.id)) {
+        let same = match self.converter.to_git(view, path, &raw, Some(&entry.id)) {
             Ok(stored) => blob_id(hash, &stored)? == entry.id,
             Err(crate::changes::convert::ConvertError::Content { .. }) => false,
             Err(e) => return Err(e.into()),
