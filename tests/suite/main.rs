@@ -11,6 +11,7 @@ mod disallowed;
 mod exit_codes;
 mod fake;
 mod hostile_git;
+mod hostile_changes;
 mod judges;
 mod limits;
 mod matrix;
