@@ -96,7 +96,7 @@ pub fn run(
     let log = Arc::new(RunLog::new(writer, Arc::clone(&ui)));
     let facts = facts(&plan);
     let mut run = Run {
-        plan,
+        plan: Arc::new(plan),
         host: *host,
         launcher,
         evidence,
@@ -116,7 +116,10 @@ pub fn run(
         secrets_short: Vec::new(),
         git_changes: GitChanges::default(),
     };
-    runtime.block_on(run.steps())?;
+    let stepped = runtime.block_on(run.steps());
+    // A reading that was given up on is not waited for.
+    runtime.shutdown_background();
+    stepped?;
     Ok(run.finish())
 }
 
@@ -169,7 +172,7 @@ fn required(event: &profile::RequiredEvent) -> Option<RequiredEvent> {
 
 /// A run under way.
 pub(super) struct Run<'a> {
-    pub(super) plan: Plan,
+    pub(super) plan: Arc<Plan>,
     pub(super) host: HostFacts,
     pub(super) launcher: &'a Launcher,
     pub(super) evidence: EvidenceDir,
@@ -227,7 +230,7 @@ impl Run<'_> {
         self.run_backend(hidden.clone(), &mut interrupt).await;
         if self.backend.is_some() {
             self.phase("changes");
-            self.read_changes();
+            self.read_changes(&mut interrupt).await;
         }
         let sound = self.facts.backend == Ending::Exited(0) && !self.interrupted(&mut interrupt).await;
         if sound && !self.blocked_but_for_unreached() {

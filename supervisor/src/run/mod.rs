@@ -18,6 +18,7 @@ mod memory;
 mod outcome;
 pub mod plan;
 pub mod progress;
+mod reading;
 mod result;
 pub mod sandbox;
 mod settle;

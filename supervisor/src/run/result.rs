@@ -1,99 +1,89 @@
 //! The result of a run: what the layer changed, and what test, reviewer and operator say of it.
 
-use std::collections::BTreeSet;
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::approve::Request;
 use super::backend::{Needs, Settled, answer_event};
 use super::checks::{self, Check, CheckRun};
 use super::interrupt::Interrupt;
 use super::lifecycle::{Run, approval_fact, supervisor};
+use super::reading::{self, Reading};
 use super::settle;
-use crate::changes::classify::{Caps, collect};
-use crate::changes::gitview::touched;
-use crate::changes::patch::write::{PatchError, write_patch};
 use crate::changes::seeds::result_seed;
 use crate::event::{EventType, NewEvent, Source, format_micros, now_micros};
-use crate::evidence::{PATCH, payload};
+use crate::evidence::payload;
 use crate::profile::TestChoice;
-use crate::report::GitChanges;
-use crate::verdict::{
-    ChangesFact, DisallowedChange, Ending, Phase, ReviewFact, SecretFact, SecretFinding, TestFact,
-};
+use crate::verdict::{ChangesFact, DisallowedChange, Ending, Phase, ReviewFact, SecretFact, TestFact};
+
+/// How long the layer may take to read: what may be in it is bounded, so this is far more than it needs.
+const READ_LIMIT: Duration = Duration::from_secs(600);
 
 impl Run<'_> {
-    pub(super) fn read_changes(&mut self) {
+    /// Reads the layer on a thread of its own: what a backend left there must not keep the run from being interrupted,
+    /// nor from ever ending.
+    pub(super) async fn read_changes(&mut self, interrupt: &mut Interrupt) {
         let Some(ran) = &self.backend else { return };
-        let limits = &self.plan.resolved.options.limits;
-        let (max_files, max_patch) = (limits.max_files, limits.max_patch);
-        let layer = match ran.started.running.upper_layer() {
-            Ok(layer) => layer,
-            Err(error) => {
-                self.facts.changes = ChangesFact::Failed { why: error.to_string() };
-                return;
-            }
-        };
-        match touched(&self.plan.git, layer.as_fd()) {
-            Ok(found) => {
-                self.git_changes = GitChanges {
-                    count: found.count,
-                    paths: found.paths.iter().map(|p| settle::path_text(p)).collect(),
-                };
-            }
-            Err(error) => {
-                self.facts.changes = ChangesFact::Failed { why: error.to_string() };
-                return;
-            }
-        }
-        let caps = Caps::new(max_files, max_patch);
-        let set = match collect(&self.plan.repo, layer.as_fd(), &self.plan.rules, &caps) {
-            Ok(set) => set,
-            Err(error) => {
-                if let Some((what, limit, option)) = error.limit() {
-                    self.output_limit(what, option, limit, None);
-                }
-                self.facts.changes = ChangesFact::Failed { why: error.to_string() };
-                return;
-            }
-        };
-        let mut patch = Vec::new();
-        // The patch may hold content compressed, where no search of the artifact finds anything.
+        let failed = |why: String| ChangesFact::Failed { why };
         let scanner = match self.secret_scanner() {
             Ok(scanner) => scanner,
             Err(error) => {
                 self.facts.secrets = SecretFact::Failed { why: error.to_string() };
-                self.facts.changes = ChangesFact::Failed { why: error.to_string() };
+                self.facts.changes = failed(error.to_string());
                 return;
             }
         };
-        let mut secrets = BTreeSet::new();
-        let mut search = |content: &[u8]| {
-            let mut stream = scanner.stream();
-            stream.feed(content);
-            secrets.extend(stream.found());
-        };
-        match write_patch(&self.plan.repo, &set, max_patch, &mut patch, &mut search) {
-            Ok(info) => {
-                self.patch = patch;
-                self.patch_info = Some(info);
-                if !secrets.is_empty() {
-                    let found = secrets
-                        .into_iter()
-                        .map(|secret| SecretFinding { artifact: PATCH.to_owned(), secret });
-                    self.facts.secrets = SecretFact::Found(found.collect());
-                }
-            }
-            // What was changed is known and is judged all the same; it is no result.
-            Err(PatchError::TooLarge { .. }) => {
-                self.output_limit("patch", Some("--max-patch"), max_patch, None);
-            }
+        let layer = match ran.started.running.upper_layer() {
+            Ok(layer) => layer,
             Err(error) => {
-                self.facts.changes = ChangesFact::Failed { why: error.to_string() };
+                self.facts.changes = failed(error.to_string());
                 return;
+            }
+        };
+        let plan = Arc::clone(&self.plan);
+        let reading = tokio::task::spawn_blocking(move || reading::read(&plan, &layer, &scanner));
+        let read = tokio::select! {
+            read = reading => read,
+            signal = interrupt.next() => {
+                self.facts.interrupted = Some(signal);
+                self.facts.changes = failed("the run was interrupted while the layer was read".into());
+                return;
+            }
+            () = tokio::time::sleep(READ_LIMIT) => {
+                let why = format!("reading the layer took longer than {} s", READ_LIMIT.as_secs());
+                self.facts.changes = failed(why);
+                return;
+            }
+        };
+        match read {
+            Ok(read) => self.take_reading(read),
+            Err(error) => {
+                self.log.defect(format!("reading the layer: {error}"));
+                self.facts.changes = failed("reading the layer failed in Proctor itself".into());
             }
         }
+    }
+
+    fn take_reading(&mut self, read: Reading) {
+        self.git_changes = read.git_changes;
+        for (what, limit, option) in read.limits {
+            self.output_limit(&what, option.as_deref(), limit, None);
+        }
+        if !read.secrets.is_empty() {
+            self.facts.secrets = SecretFact::Found(read.secrets);
+        }
+        if let Some((patch, info)) = read.patch {
+            self.patch = patch;
+            self.patch_info = Some(info);
+        }
+        let set = match read.set {
+            Ok(set) => set,
+            Err(why) => {
+                self.facts.changes = ChangesFact::Failed { why };
+                return;
+            }
+        };
         for change in settle::changed_files(&set) {
             self.log.emit(payload::file_changed(&change));
         }
