@@ -45,7 +45,10 @@ impl Run<'_> {
         self.facts.sandbox = SandboxFact::Ready;
         match &ran.finish {
             Ok(finish) => {
-                self.facts.backend = self.ending(finish, Phase::Backend);
+                let ending = self.ending(finish, Phase::Backend);
+                // Cut, whether it was still running when that was seen or had just ended.
+                let cut = ran.captured.iter().any(|(_, end)| end.beyond_cap > 0);
+                self.facts.backend = if cut { Ending::Stopped } else { ending };
                 self.facts.backend_tree = TreeEnd::Dead;
             }
             Err(why) => {

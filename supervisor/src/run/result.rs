@@ -226,6 +226,8 @@ impl Run<'_> {
             self.resource_limits(&Arc::clone(&started.running));
         }
         match &run.finish {
+            // Cut, whether it was still running when that was seen or had just ended.
+            Ok(finish) if run.over_cap && finish.stop.is_none() => Ending::Stopped,
             Ok(finish) => self.ending(finish, phase),
             Err(why) => Ending::StartFailed { why: why.clone() },
         }
