@@ -8,7 +8,7 @@ use proctor_sandbox::launch::Launcher;
 use serde_json::{Value, json};
 
 use super::approve::Approver;
-use super::backend::{BackendRun, Settled};
+use super::backend::{BackendRun, Needs, Settled};
 use super::checks::CheckRun;
 use super::hidden::masks;
 use super::interrupt::Interrupt;
@@ -240,6 +240,21 @@ impl Run<'_> {
         self.survey_end(&before);
         self.interrupted(&mut interrupt).await;
         Ok(())
+    }
+
+    /// What the sandboxes of this run are started with.
+    pub(super) fn needs(&self, hidden: Vec<PathBuf>) -> Needs<'_> {
+        Needs {
+            launcher: self.launcher,
+            plan: &self.plan,
+            run_id: &self.freshness.run_id,
+            memory: self.host.memory,
+            hidden,
+            evidence: &self.evidence,
+            log: &self.log,
+            approver: &self.approver,
+            ui: &self.ui,
+        }
     }
 
     pub(super) async fn interrupted(&mut self, interrupt: &mut Interrupt) -> bool {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use proctor_sandbox::running::Running;
 
-use super::backend::{self, BackendError, Needs};
+use super::backend::{self, BackendError};
 use super::interrupt::Interrupt;
 use super::lifecycle::{Run, approval_fact, supervisor};
 use super::sandbox::{self, StartError};
@@ -15,17 +15,7 @@ use crate::verdict::{self, ContradictionFact, Ending, LimitFact, Phase, SandboxF
 
 impl Run<'_> {
     pub(super) async fn run_backend(&mut self, hidden: Vec<PathBuf>, interrupt: &mut Interrupt) {
-        let needs = Needs {
-            launcher: self.launcher,
-            plan: &self.plan,
-            run_id: &self.freshness.run_id,
-            memory: self.host.memory,
-            hidden,
-            evidence: &self.evidence,
-            log: &self.log,
-            approver: &self.approver,
-            ui: &self.ui,
-        };
+        let needs = self.needs(hidden);
         let ran = match backend::run(needs, interrupt).await {
             Ok(ran) => ran,
             Err(BackendError::Start(StartError::Program(error))) => {

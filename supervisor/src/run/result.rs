@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::approve::Request;
-use super::backend::{Needs, Settled, answer_event};
+use super::backend::{Settled, answer_event};
 use super::checks::{self, Check, CheckRun};
 use super::interrupt::Interrupt;
 use super::lifecycle::{Run, approval_fact, supervisor};
@@ -207,17 +207,7 @@ impl Run<'_> {
             patch: (!is_test).then_some((self.patch.as_slice(), digest.as_str())),
             timeout,
         };
-        let needs = Needs {
-            launcher: self.launcher,
-            plan: &self.plan,
-            run_id: &self.freshness.run_id,
-            memory: self.host.memory,
-            hidden,
-            evidence: &self.evidence,
-            log: &self.log,
-            approver: &self.approver,
-            ui: &self.ui,
-        };
+        let needs = self.needs(hidden);
         checks::run(&needs, check, interrupt).await
     }
 

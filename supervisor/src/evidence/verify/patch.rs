@@ -3,6 +3,7 @@
 //! Strict: a line that git would not write is an error, so that nothing can hide behind content that looks like a
 //! header. Whether the patch gives the result tree is not asked here (that needs the repository).
 
+use crate::changes::patch::quote;
 use std::collections::BTreeMap;
 use std::io::BufRead;
 
@@ -302,7 +303,7 @@ fn safe(path: &[u8]) -> bool {
 /// A name that is quoted where git quotes it.
 fn name(text: &[u8]) -> Option<PathBytes> {
     if text.first() == Some(&b'"') {
-        let (name, rest) = unquote(text)?;
+        let (name, rest) = quote::read(text)?;
         rest.is_empty().then_some(name)
     } else {
         Some(text.to_vec())
@@ -322,7 +323,7 @@ fn side(text: &[u8], prefix: &[u8]) -> Option<Option<PathBytes>> {
 /// `a/PATH b/PATH` with one and the same path.
 fn symmetric(header: &[u8]) -> Option<PathBytes> {
     if header.first() == Some(&b'"') {
-        let (name, _) = unquote(header)?;
+        let (name, _) = quote::read(header)?;
         return Some(name.strip_prefix(b"a/")?.to_vec());
     }
     let length = header.len().checked_sub(5)? / 2;
@@ -332,7 +333,7 @@ fn symmetric(header: &[u8]) -> Option<PathBytes> {
 fn header_is(header: &[u8], old: &[u8], new: &[u8]) -> bool {
     let part = |text: &[u8], prefix: &[u8], path: &[u8]| -> Option<usize> {
         if text.first() == Some(&b'"') {
-            let (name, rest) = unquote(text)?;
+            let (name, rest) = quote::read(text)?;
             (name.strip_prefix(prefix)? == path).then_some(text.len() - rest.len())
         } else {
             text.strip_prefix(prefix)?.starts_with(path).then_some(prefix.len() + path.len())
@@ -345,44 +346,6 @@ fn header_is(header: &[u8], old: &[u8], new: &[u8]) -> bool {
         return false;
     };
     part(rest, b"b/", new) == Some(rest.len())
-}
-
-/// A name in git's C-style quotes, and what follows it.
-fn unquote(text: &[u8]) -> Option<(PathBytes, &[u8])> {
-    let mut name = Vec::new();
-    let mut rest = text.strip_prefix(b"\"")?;
-    loop {
-        let (byte, after) = rest.split_first()?;
-        rest = after;
-        match byte {
-            b'"' => return Some((name, rest)),
-            b'\\' => {
-                let (escape, after) = rest.split_first()?;
-                rest = after;
-                name.push(match escape {
-                    b'a' => 7,
-                    b'b' => 8,
-                    b't' => 9,
-                    b'n' => 10,
-                    b'v' => 11,
-                    b'f' => 12,
-                    b'r' => 13,
-                    b'"' | b'\\' => *escape,
-                    b'0'..=b'3' => {
-                        let digits = rest.get(..2)?;
-                        rest = &rest[2..];
-                        let mut value = escape - b'0';
-                        for digit in digits {
-                            value = value * 8 + matches!(digit, b'0'..=b'7').then(|| digit - b'0')?;
-                        }
-                        value
-                    }
-                    _ => return None,
-                });
-            }
-            other => name.push(*other),
-        }
-    }
 }
 
 #[cfg(test)]
