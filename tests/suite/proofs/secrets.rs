@@ -242,15 +242,20 @@ fn alternates_of_a_hostile_repository_show_no_other_directory() {
             assert_eq!(outcome.code, Some(2), "{user:?} {place}: {outcome:#?}");
             assert!(outcome.stderr.contains("alternates"), "{user:?}: {outcome:#?}");
         }
-        // A real object directory goes on serving.
+        // A real object directory may be somebody else's: it serves where the operator names it, and only there.
         let real = harness::TestRepo::new(&world, "real", &[("f", "x\n")]);
         let borrower = harness::TestRepo::new(&world, "borrower", &[("g", "y\n")]);
-        borrower.write(".git/objects/info/alternates", format!("{}/.git/objects\n", real.path().display()));
-        let outcome = crate::proctor(&world)
-            .args(["run", "--no-test", "--mutation", "discard", "--repo"])
-            .arg(borrower.path())
-            .args(["--", "git", "fsck"])
-            .run();
+        let objects = real.path().join(".git/objects");
+        borrower.write(".git/objects/info/alternates", format!("{}\n", objects.display()));
+        let run = || {
+            crate::proctor(&world)
+                .args(["run", "--no-test", "--mutation", "discard", "--repo"])
+                .arg(borrower.path())
+        };
+        let outcome = run().args(["--", "git", "fsck"]).run();
+        assert_eq!(outcome.code, Some(2), "{user:?}: {outcome:#?}");
+        assert!(outcome.stderr.contains("say so with --ro"), "{user:?}: {outcome:#?}");
+        let outcome = run().arg("--ro").arg(&objects).args(["--", "git", "fsck"]).run();
         outcome.expect(0, &[]);
     }
 }
