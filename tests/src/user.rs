@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -69,24 +69,44 @@ impl User {
 #[derive(Debug)]
 pub struct Binary {
     path: PathBuf,
-    _dir: TempDir,
 }
 
 static BINARY: OnceLock<Binary> = OnceLock::new();
 
 impl Binary {
-    /// A copy of `built` (the suite's `CARGO_BIN_EXE_proctor-under-test`), made once.
+    /// A copy of `built` (the suite's `CARGO_BIN_EXE_proctor-under-test`), made once for each build and found again by
+    /// the next run of the suite.
     pub fn of(built: &str) -> &'static Path {
-        &BINARY
-            .get_or_init(|| {
-                let dir = public_dir();
-                let path = dir.path().join("proctor");
-                std::fs::copy(built, &path).expect("copying the binary under test");
-                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("chmod");
-                Binary { path, _dir: dir }
-            })
-            .path
+        &BINARY.get_or_init(|| Binary { path: published(Path::new(built)) }).path
     }
+}
+
+fn published(built: &Path) -> PathBuf {
+    let own = rustix::process::geteuid().as_raw();
+    let dir = std::env::temp_dir().join(format!("proctor-test-binaries-{own}"));
+    if let Err(e) = std::fs::create_dir(&dir) {
+        assert_eq!(e.kind(), std::io::ErrorKind::AlreadyExists, "{}: {e}", dir.display());
+    }
+    let meta = std::fs::symlink_metadata(&dir).expect("lstat");
+    assert!(meta.is_dir() && meta.uid() == own, "{} is not a directory of one's own", dir.display());
+    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+    let built_meta = std::fs::metadata(built).expect("the binary under test");
+    let name = format!("proctor-{}-{}-{}", built_meta.mtime(), built_meta.mtime_nsec(), built_meta.size());
+    // Those of earlier builds go after a day: another run of the suite may still be using one.
+    for entry in std::fs::read_dir(&dir).expect("readdir").flatten() {
+        let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
+        if age.is_some_and(|age| age.as_secs() > 86_400) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    let path = dir.join(&name);
+    if !path.exists() {
+        let partial = dir.join(format!("{name}.{}", std::process::id()));
+        std::fs::copy(built, &partial).expect("copying the binary under test");
+        std::fs::set_permissions(&partial, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+        std::fs::rename(&partial, &path).expect("rename");
+    }
+    path
 }
 
 /// A temporary directory that every user may enter.
