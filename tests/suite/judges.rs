@@ -100,7 +100,7 @@ fn a_denied_request_is_a_blocker_even_where_the_backend_goes_on() {
             &outcome,
             repo,
             1,
-            &["backend_failed", "backend_failed", "no_diff", "approval_denied"],
+            &["backend_failed", "no_diff", "approval_denied"],
             &["backend:approval.requested", "approval.denied", "backend:turn.failed"],
         );
         let outcome = fake(repo, TEST, "asks-and-goes-on").run();

@@ -94,31 +94,37 @@ fn start(facts: &Facts, found: &mut Vec<Blocker>) {
 }
 
 fn backend(facts: &Facts, found: &mut Vec<Blocker>) {
+    let says = facts.engine_end.as_ref().filter(|end| !end.ok).map(|end| clipped(&end.message));
+    // One failure, whoever tells of it.
+    let failed = |what: String, detail: Value| {
+        let also =
+            if says.is_some() { ", and the engine's own last event says that it failed." } else { "." };
+        Blocker::new(Code::BackendFailed, format!("{what}{also}"), detail)
+    };
     match &facts.backend {
-        Ending::NotStarted | Ending::Exited(0) | Ending::Stopped => {}
+        Ending::NotStarted | Ending::Exited(0) | Ending::Stopped => {
+            if let Some(says) = &says {
+                found.push(Blocker::new(
+                    Code::BackendFailed,
+                    "The engine's own last event says that it failed.",
+                    json!({ "engine_says": says }),
+                ));
+            }
+        }
         Ending::StartFailed { why } => found.push(Blocker::new(
             Code::BackendFailed,
             "The backend could not be started.",
             json!({ "why": why }),
         )
         .with_remedy("Check that the program exists inside the sandbox and may be executed there (`proctor explain` shows the mounts).")),
-        Ending::Exited(code) => found.push(Blocker::new(
-            Code::BackendFailed,
-            format!("The backend exited with code {code}."),
-            json!({ "exit_code": code }),
+        Ending::Exited(code) => found.push(failed(
+            format!("The backend exited with code {code}"),
+            json!({ "exit_code": code, "engine_says": says }),
         )),
-        Ending::Signalled(signal) => found.push(Blocker::new(
-            Code::BackendFailed,
-            format!("The backend was killed by signal {signal}."),
-            json!({ "signal": signal }),
+        Ending::Signalled(signal) => found.push(failed(
+            format!("The backend was killed by signal {signal}"),
+            json!({ "signal": signal, "engine_says": says }),
         )),
-    }
-    if let Some(end) = facts.engine_end.as_ref().filter(|end| !end.ok) {
-        found.push(Blocker::new(
-            Code::BackendFailed,
-            "The engine's own last event says that it failed.",
-            json!({ "engine_says": clipped(&end.message) }),
-        ));
     }
     if let TreeEnd::NotProved { why } = &facts.backend_tree {
         found.push(Blocker::new(
