@@ -71,6 +71,7 @@ fn head(out: &mut String, report: &Report) -> fmt::Result {
     writeln!(out, "| exit code | {} |", report.exit_code)?;
     let version = report.engine.version.as_deref().map(|v| format!(" {}", span(v))).unwrap_or_default();
     writeln!(out, "| engine | {}{version} |", span(&report.engine.name))?;
+    writeln!(out, "| command | {} |", span(&report.engine.argv.join(" ")))?;
     let stage = report.stage.as_deref().map_or_else(|| "none (ungoverned)".to_owned(), span);
     writeln!(out, "| stage | {stage} |")?;
     writeln!(out, "| mutation mode | {} |", span(&report.mutation_mode))?;
@@ -387,6 +388,7 @@ mod tests {
         report.changed_files[0].not_in_patch = Some(HOSTILE.into());
         report.tests.command = Some(HOSTILE.into());
         report.engine.version = Some(HOSTILE.into());
+        report.engine.argv = vec![HOSTILE.into(), HOSTILE.into()];
         report.sandbox.missing = vec![HOSTILE.into()];
         report.run_id = HOSTILE.into();
         report.provider.allowed_hosts = vec![HOSTILE.into()];

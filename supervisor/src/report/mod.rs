@@ -109,6 +109,8 @@ pub struct EngineInfo {
     pub version: Option<String>,
     /// The admitted source's id.
     pub source_id: Option<String>,
+    /// Program and arguments as they were started inside; what is not UTF-8 stands as U+FFFD.
+    pub argv: Vec<String>,
 }
 
 /// The effective profile of a run.

@@ -44,7 +44,12 @@ pub(crate) fn report() -> Report {
         status: Status::Pass,
         exit_code: 0,
         blockers: vec![],
-        engine: EngineInfo { name: "fake".into(), version: Some("1".into()), source_id: None },
+        engine: EngineInfo {
+            name: "fake".into(),
+            version: Some("1".into()),
+            source_id: None,
+            argv: vec!["fake".into(), "scenario.toml".into()],
+        },
         stage: None,
         mutation_mode: "patch".into(),
         task_sha256: None,

@@ -222,6 +222,7 @@ impl Run<'_> {
                 name: options.engine.clone(),
                 version: self.plan.start.version.clone(),
                 source_id: None,
+                argv: self.plan.start.argv.iter().map(|a| a.to_string_lossy().into_owned()).collect(),
             },
             stage: options.stage.clone(),
             mutation_mode: mutation_word(options.mutation).to_owned(),
