@@ -72,6 +72,13 @@ pub enum GuardError {
 /// See [`GuardError`].
 pub fn masks(mounts: &[Mount], home: Option<&Path>) -> Result<Vec<Mount>, GuardError> {
     let bound = bound_sockets();
+    // Links count by what they lead to: a mask on the link's name would leave the file itself open.
+    let home = home.and_then(|home| fs::canonicalize(home).ok());
+    let known: Vec<PathBuf> = home
+        .iter()
+        .flat_map(|home| CREDENTIALS.iter().map(move |name| home.join(name)))
+        .filter_map(|path| fs::canonicalize(path).ok())
+        .collect();
     let mut targets = BTreeSet::new();
     for mount in mounts {
         let (source, target, overlay) = match mount {
@@ -86,7 +93,8 @@ pub fn masks(mounts: &[Mount], home: Option<&Path>) -> Result<Vec<Mount>, GuardE
         if !kind.is_dir() {
             continue;
         }
-        targets.extend(credentials(source, home).into_iter().map(|below| target.join(below)));
+        targets
+            .extend(credentials(source, home.as_deref(), &known).into_iter().map(|below| target.join(below)));
         // An overlay's socket is another inode than the one that is listened on: it answers nobody.
         if !overlay && !SYSTEM.iter().any(|system| source.starts_with(system)) {
             let found = sockets(source, &bound, target)?;
@@ -96,31 +104,18 @@ pub fn masks(mounts: &[Mount], home: Option<&Path>) -> Result<Vec<Mount>, GuardE
     Ok(targets.into_iter().map(|target| Mount::Mask { target }).collect())
 }
 
-/// Paths below `source` that hold credentials. Links count by what they lead to: a mask on the link's name would
-/// leave the file itself open.
-fn credentials(source: &Path, home: Option<&Path>) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut add = |path: PathBuf| {
-        if let Ok(real) = fs::canonicalize(path)
-            && let Ok(below) = real.strip_prefix(source)
-            && !below.as_os_str().is_empty()
-        {
-            found.push(below.to_owned());
-        }
-    };
-    let Some(home) = home else { return found };
-    for name in CREDENTIALS {
-        add(home.join(name));
+/// Paths below `source` that hold credentials: those of `known` (what the home's lead to) and those of a tool's own
+/// directory.
+fn credentials(source: &Path, home: Option<&Path>, known: &[PathBuf]) -> Vec<PathBuf> {
+    let mut real = known.to_vec();
+    if home.is_some_and(|home| source.starts_with(home) && source != home) {
+        real.extend(CREDENTIALS_OF_TOOLS.iter().filter_map(|name| fs::canonicalize(source.join(name)).ok()));
     }
-    if let Ok(home) = fs::canonicalize(home)
-        && source.starts_with(&home)
-        && source != home
-    {
-        for name in CREDENTIALS_OF_TOOLS {
-            add(source.join(name));
-        }
-    }
-    found
+    real.iter()
+        .filter_map(|path| path.strip_prefix(source).ok())
+        .filter(|below| !below.as_os_str().is_empty())
+        .map(Path::to_owned)
+        .collect()
 }
 
 /// Paths of sockets that are bound in this network namespace (proc(5), /proc/net/unix). A table that cannot be read
