@@ -116,7 +116,7 @@ fn changes_to_ask_about_are_denied_where_nobody_answers() {
     each(|repo| {
         let options = ["--test", "sh check.sh", "--ask-change", "src/**"];
         let outcome = sh(repo, &options, MEND).run();
-        fails(&outcome, repo, 1, &["approval_denied"], &["approval.requested", "approval.denied"]);
+        fails(&outcome, repo, 1, &["approval_denied"], &["approval.denied"]);
         let digest = outcome.report()["approvals"][0]["subject_sha256"].clone();
         assert_eq!(digest.as_str().unwrap().len(), 64);
         // A change elsewhere asks nobody.
@@ -272,5 +272,21 @@ fn a_backend_cannot_answer_its_own_request() {
         fails(&outcome, repo, 1, &["timeout", "approval_denied"], &["approval.denied"]);
         assert!(events(&outcome, "approval.granted", "operator").is_empty());
         assert_eq!(std::fs::read(&log).unwrap(), b"", "the real log is untouched");
+    });
+}
+
+#[test]
+fn a_request_that_nobody_answered_is_no_pass_though_the_backend_goes_on() {
+    each(|repo| {
+        let answers = repo.world().write("answers", "");
+        let scenario = r#"
+            [[step]]
+            do = "shell"
+            command = """echo '{"fake":"turn.started"}'; echo '{"fake":"approval.requested","id":"x","subject":"rm -rf prod"}'
+            sleep 0.3; echo mended > src/value.txt; echo '{"fake":"turn.completed"}'"""
+        "#;
+        let options = ["--no-test", "--approvals", &answers.to_string_lossy()];
+        let outcome = fake_text(repo, &options, scenario).run();
+        fails(&outcome, repo, 1, &["approval_denied"], &["approval.denied"]);
     });
 }

@@ -37,6 +37,14 @@ pub enum IdentityError {
         /// Why.
         error: io::Error,
     },
+    /// Who has which uid.
+    #[error("cannot tell which host uids are taken: {path}: {error}; make that file readable text")]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
     /// Everything taken.
     #[error("all {RANGE} host uids for sandboxes are in use: end some runs, then try again")]
     Exhausted,
@@ -56,7 +64,7 @@ impl HostId {
             let gid = rustix::process::getegid().as_raw();
             return Ok(Self { identity: identity(own, gid), _lock: None });
         }
-        let base = free_range(&read("/etc/passwd"), &read("/etc/subuid")).ok_or(IdentityError::NoRange)?;
+        let base = free_range(&read("/etc/passwd")?, &read("/etc/subuid")?).ok_or(IdentityError::NoRange)?;
         let failed = |error: io::Error| IdentityError::Locks { dir: locks.to_owned(), error };
         make_private_dir(locks).map_err(failed)?;
         for slot in 0..RANGE {
@@ -84,9 +92,12 @@ fn identity(host_uid: u32, host_gid: u32) -> Identity {
     Identity { inside_uid: INSIDE, inside_gid: INSIDE, host_uid, host_gid }
 }
 
-/// A missing file claims nothing; one that cannot be read is treated the same, as the kernel does not consult it.
-fn read(path: &str) -> String {
-    fs::read_to_string(path).unwrap_or_default()
+/// A missing file claims nothing; one that cannot be read could claim anything.
+fn read(path: &str) -> Result<String, IdentityError> {
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        other => other.map_err(|error| IdentityError::Unreadable { path: path.into(), error }),
+    }
 }
 
 fn make_private_dir(path: &Path) -> io::Result<()> {
@@ -116,6 +127,15 @@ fn free_range(passwd: &str, subuid: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_is_missing_claims_nothing_and_one_that_cannot_be_read_is_an_error() {
+        assert_eq!(read("/nonexistent/passwd").unwrap(), "");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), b"\xff\xfe").unwrap();
+        let error = read(&file.path().to_string_lossy()).unwrap_err().to_string();
+        assert!(error.contains("cannot tell which host uids are taken"), "{error}");
+    }
 
     #[test]
     fn a_range_keeps_clear_of_users_and_their_subordinates() {

@@ -301,8 +301,7 @@ impl Run<'_> {
             "mutation_mode": mutation_word(options.mutation),
             "reasons": ["no stage was named: this run is never evidence for a gate"],
         });
-        let mut bytes = serde_json::to_vec_pretty(&decision).unwrap_or_default();
-        bytes.push(b'\n');
+        let bytes = format!("{decision:#}\n").into_bytes();
         // A failure is remembered by the directory.
         let _ = self.evidence.write_whole(evidence::DECISION, &bytes);
         self.log.emit(supervisor(EventType::DecisionRecorded).with("kind", "ungoverned"));

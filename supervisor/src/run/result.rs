@@ -197,7 +197,10 @@ impl Run<'_> {
         } else {
             (&options.review_sandbox, &self.plan.review_mounts, options.timeouts.review)
         };
-        let digest = self.patch_info.as_ref().map(|i| i.sha256.clone()).unwrap_or_default();
+        // A reviewer accepts a digest: without a patch there is nothing to accept.
+        let Some(digest) = self.patch_info.as_ref().map(|i| i.sha256.clone()) else {
+            return failed("there is no patch to check".into());
+        };
         let check = Check {
             role,
             command,
