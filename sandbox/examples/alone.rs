@@ -1,17 +1,22 @@
-//! The sandbox used alone: `cargo run --example alone -- DIRECTORY PROGRAM [ARG…]` runs a program with the directory
-//! as its work tree, then lists what it left in the upper layer and which mechanisms were in force.
+//! The sandbox used alone: `cargo run --example alone -- [--watch] DIRECTORY PROGRAM [ARG…]` runs a program with the
+//! directory as its work tree, then lists what it left in the upper layer and which mechanisms were in force. With
+//! `--watch` it says which programs were executed, which calls refused and which connections tried.
 
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use proctor_sandbox::launch::{Descriptors, Launcher};
+use proctor_sandbox::notify::Served;
 use proctor_sandbox::spec::{Identity, Limits, Mount, Network, Program, SandboxSpec, Tree};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Before anything else: the launcher is forked from a process without threads.
     let launcher = Launcher::start()?;
-    let mut args = std::env::args_os().skip(1);
+    let mut args = std::env::args_os().skip(1).peekable();
+    let watched = args.next_if_eq("--watch").is_some();
     let tree = PathBuf::from(args.next().ok_or("usage: alone DIRECTORY PROGRAM [ARG…]")?).canonicalize()?;
     let meta = tree.metadata()?;
     let own = nix::unistd::geteuid().as_raw();
@@ -50,6 +55,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }),
         network: Network::None,
         hostname: "sandbox".into(),
+        watched,
         limits: Limits { disk: 1 << 30, inodes: 100_000, tasks: 512, open_files: 1024 },
     };
     let stdio: Vec<OwnedFd> = vec![
@@ -58,9 +64,24 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         nix::unistd::dup(std::io::stderr())?,
     ];
     let running = launcher.launch(&spec, Descriptors { stdio, ..Descriptors::default() })?;
+    let watching = running.notifier().map(|mut notifier| {
+        std::thread::spawn(move || {
+            loop {
+                match notifier.serve(Duration::from_secs(1)) {
+                    Ok(Served::Report(report)) => {
+                        let _ = writeln!(std::io::stderr(), "{:?}", report.what);
+                    }
+                    Ok(Served::Nothing) => {}
+                    Ok(Served::Over) | Err(_) => break,
+                }
+            }
+        })
+    });
     let ended = running.wait()?;
+    if let Some(watching) = watching {
+        watching.join().map_err(|_| "the watching thread panicked")?;
+    }
     let mut out = std::io::stderr().lock();
-    use std::io::Write;
     writeln!(out, "{ended:?}")?;
     writeln!(out, "{:?} {:?}", running.enforced().mechanisms(), running.disk_usage()?)?;
     let upper = running.upper_layer()?;

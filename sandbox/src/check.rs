@@ -119,6 +119,7 @@ mod tests {
             tree: None,
             network: Network::None,
             hostname: "box".into(),
+            watched: false,
             limits: Limits { disk: 1 << 20, inodes: 1000, tasks: 10, open_files: 64 },
         }
     }

@@ -57,6 +57,7 @@ mechanisms! {
     CgroupMemory = 20, "memory limited by cgroup";
     CgroupTasks = 21, "tasks limited by cgroup";
     CgroupCpu = 22, "CPU limited by cgroup";
+    Listener = 24, "refused calls and executed programs reported by seccomp";
     CoreDumps = 23, "core dumps stopped, also for a core_pattern that is a pipe or a socket";
 }
 

@@ -84,6 +84,7 @@ pub fn probe(launcher: &Launcher, identity: Identity, tree: &Path) -> Result<Enf
         }),
         network: Network::None,
         hostname: "probe".into(),
+        watched: false,
         limits: Limits { disk: 1 << 20, inodes: 256, tasks: 16, open_files: 64 },
     };
     let null = || -> Result<OwnedFd, LaunchError> {

@@ -18,6 +18,7 @@ mod idmap;
 pub mod landlock;
 pub mod launch;
 mod message;
+pub mod notify;
 mod plan;
 pub mod running;
 pub mod seccomp;

@@ -14,6 +14,8 @@ pub(crate) const LEN: usize = 64;
 pub(crate) enum Message {
     /// The private root stands; the private tmpfs comes as descriptor.
     Ready,
+    /// The filter is installed; its listener comes as descriptor.
+    Listener,
     /// The program was executed; mechanisms in force.
     Started { bits: u64 },
     /// A step failed; nothing was executed.
@@ -28,6 +30,7 @@ impl Message {
         let mut put = |at: usize, value: u64| bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
         match self {
             Message::Ready => put(0, 1),
+            Message::Listener => put(0, 5),
             Message::Started { bits } => {
                 put(0, 2);
                 put(8, bits);
@@ -69,6 +72,7 @@ impl Message {
                 system_micros: get(24),
                 max_rss_kib: get(32),
             }),
+            5 => Some(Message::Listener),
             _ => None,
         }
     }
@@ -92,6 +96,7 @@ mod tests {
     fn round_trip() {
         for message in [
             Message::Ready,
+            Message::Listener,
             Message::Started { bits: u64::MAX },
             Message::Failed { step: Step::OverlayMount, label: 7, errno: 22 },
             Message::Exited { status: 9, user_micros: 1, system_micros: 2, max_rss_kib: 3 },

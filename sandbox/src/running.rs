@@ -1,6 +1,7 @@
 //! A started sandbox: waiting for it, signalling it, reading its layer. One that nobody waits for is killed on drop.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -12,6 +13,7 @@ use crate::cgroup::{Cgroup, CgroupUsage};
 use crate::enforced::{Enforced, Mechanism};
 use crate::error::{LaunchError, Step, StepError};
 use crate::message::{LEN, Message};
+use crate::notify::Notifier;
 use crate::spec::SandboxSpec;
 use crate::sys::{fdpass, process};
 
@@ -25,6 +27,30 @@ pub(crate) fn readable(socket: BorrowedFd<'_>, until: Instant) -> Result<bool, L
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         match poll(&mut [PollFd::new(socket, PollFlags::POLLIN)], timeout) {
             Ok(n) => return Ok(n > 0),
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(LaunchError::Launcher(format!("poll: {e}"))),
+        }
+    }
+}
+
+/// The same, answering meanwhile what the sandbox's filter asks: its program cannot be executed otherwise.
+fn ready(
+    status: BorrowedFd<'_>,
+    notifier: Option<&mut Notifier>,
+    until: Instant,
+) -> Result<bool, LaunchError> {
+    let Some(notifier) = notifier else { return readable(status, until) };
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let mut fds =
+            [PollFd::new(status, PollFlags::POLLIN), PollFd::new(notifier.listener(), PollFlags::POLLIN)];
+        match poll(&mut fds, timeout) {
+            Ok(0) => return Ok(false),
+            Ok(_) if fds[0].any() == Some(true) => return Ok(true),
+            Ok(_) => notifier
+                .serve_early()
+                .map_err(|e| LaunchError::Launcher(format!("the sandbox's listener: {e}")))?,
             Err(Errno::EINTR) => {}
             Err(e) => return Err(LaunchError::Launcher(format!("poll: {e}"))),
         }
@@ -54,6 +80,7 @@ pub struct Running {
     store: OwnedFd,
     enforced: Enforced,
     cgroup: Option<Cgroup>,
+    notifier: Mutex<Option<Notifier>>,
 }
 
 /// Use of the sandbox's private file systems.
@@ -79,9 +106,10 @@ impl Running {
     ) -> Result<Self, LaunchError> {
         let mut guard = KillOnDrop(Some(pidfd));
         let mut store = None;
+        let mut notifier: Option<Notifier> = None;
         let until = Instant::now() + START_LIMIT;
         let bits = loop {
-            if !readable(status.as_fd(), until)? {
+            if !ready(status.as_fd(), notifier.as_mut(), until)? {
                 return Err(LaunchError::Launcher(format!(
                     "the sandbox was not ready after {} s: a file system that a mount leads to may hang",
                     START_LIMIT.as_secs()
@@ -92,6 +120,7 @@ impl Running {
                 .map_err(|e| LaunchError::Launcher(format!("the sandbox's socket: {e}")))?;
             match Message::decode(&buffer[..len]) {
                 Some(Message::Ready) => store = fds.into_iter().next(),
+                Some(Message::Listener) => notifier = fds.into_iter().next().map(Notifier::new),
                 Some(Message::Started { bits }) => break bits,
                 Some(Message::Failed { step: Step::Exec, errno, .. }) => {
                     let program = spec.program.as_ref().and_then(|p| p.argv.first());
@@ -120,7 +149,16 @@ impl Running {
         let (Some(store), Some(pidfd)) = (store, guard.0.take()) else {
             return Err(LaunchError::Launcher("the sandbox sent no layer".into()));
         };
-        Ok(Self { pidfd, status, store, enforced, cgroup })
+        if enforced.has(Mechanism::Listener) && notifier.is_none() {
+            return Err(LaunchError::Launcher("the sandbox sent no listener".into()));
+        }
+        Ok(Self { pidfd, status, store, enforced, cgroup, notifier: Mutex::new(notifier) })
+    }
+
+    /// The listener of a watched sandbox, once: until it is served, whoever is stopped inside waits. `None` where the
+    /// sandbox is not watched, and afterwards.
+    pub fn notifier(&self) -> Option<Notifier> {
+        self.notifier.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The pidfd of the sandbox's init: readable when every process of the sandbox is dead.

@@ -4,16 +4,22 @@
 //! A deny list, because backends are whole toolchains; what it denies is what no toolchain needs and what has been a
 //! way out of sandboxes. System calls of another ABI (i386, x32) would reach the kernel under other numbers, so
 //! entering one kills.
+//!
+//! Each table is assembled twice: with the refusals made by the kernel, and *watched*, where every refusal and every
+//! execve(2) and connect(2) first goes to a listener (seccomp_unotify(2)), which answers by the same table. What the
+//! listener is told of is evidence; what it refuses is refused also without it, with ENOSYS.
 
 use crate::sys::lockdown::Instruction;
 
 /// What happens to a call that matches.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Then {
     /// The process is killed with SIGSYS: nothing honest does this.
     Kill,
     /// The call fails with this errno: programs probe for it and cope.
     Fail(i32),
+    /// The call is let through; the watched filter asks the listener first.
+    Ask(Watch),
 }
 
 /// When a rule matches. Arguments are compared by their low 32 bits, which is all the kernel reads of those used here.
@@ -32,10 +38,48 @@ enum When {
     SocketFamily,
 }
 
-/// Number, condition, action, reason.
-type Rule = (libc::c_long, When, Then, &'static str);
+/// What the supervisor does for a call that only the watched filter stops at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Watch {
+    /// A program is executed: noted, and let through.
+    Exec,
+    /// A connection is tried: noted, and let through to whatever network there is.
+    Connect,
+}
 
-use Then::{Fail, Kill};
+/// One line of a table.
+#[derive(Clone, Copy)]
+pub(crate) struct Rule {
+    nr: libc::c_long,
+    /// The constant's name: `SYS_` and the call's.
+    constant: &'static str,
+    when: When,
+    then: Then,
+    reason: &'static str,
+}
+
+/// The numbers, by name.
+mod numbers {
+    pub(super) use libc::*;
+
+    /// open_tree_attr(2), Linux 6.15: younger than the libc crate's tables; numbers above 423 are the same everywhere.
+    #[expect(non_upper_case_globals, reason = "named as libc names the others")]
+    pub(super) const SYS_open_tree_attr: c_long = 467;
+}
+
+macro_rules! call {
+    ($constant:ident, $when:expr, $then:expr, $reason:literal) => {
+        Rule {
+            nr: numbers::$constant,
+            constant: stringify!($constant),
+            when: $when,
+            then: $then,
+            reason: $reason,
+        }
+    };
+}
+
+use Then::{Ask, Fail, Kill};
 use When::{Always, Bits, In, NotIn, SocketFamily};
 
 const EPERM: i32 = libc::EPERM;
@@ -52,8 +96,6 @@ const NEW_NAMESPACES: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWNET) as u32;
 const CLONE_NEWTIME: u32 = 0x80;
 
-/// open_tree_attr(2), Linux 6.15: younger than the libc crate's tables; numbers above 423 are the same everywhere.
-const SYS_OPEN_TREE_ATTR: libc::c_long = 467;
 /// The low bits of socket(2)'s type; above them are SOCK_CLOEXEC and SOCK_NONBLOCK.
 const SOCK_TYPE_MASK: u32 = 0xf;
 const INET_TYPES: [u32; 2] = [libc::SOCK_STREAM as u32, libc::SOCK_DGRAM as u32];
@@ -67,15 +109,21 @@ const INET_PROTOCOLS: [u32; 6] = [
 ];
 
 const COMMON: &[Rule] = include!("../policy/common.in");
+/// What the watched filter asks about beside what is denied.
+const WATCHED: &[Rule] = &[
+    call!(SYS_execve, Always, Ask(Watch::Exec), "every program executed is evidence"),
+    call!(SYS_execveat, Always, Ask(Watch::Exec), "every program executed is evidence"),
+    call!(SYS_connect, Always, Ask(Watch::Connect), "attempts to connect are evidence"),
+];
 #[cfg(target_arch = "x86_64")]
 const ARCHITECTURE: &[Rule] = include!("../policy/x86_64.in");
 #[cfg(target_arch = "aarch64")]
 const ARCHITECTURE: &[Rule] = include!("../policy/aarch64.in");
 
 #[cfg(target_arch = "x86_64")]
-const AUDIT_ARCH: u32 = 0xc000_003e;
+pub(crate) const AUDIT_ARCH: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]
-const AUDIT_ARCH: u32 = 0xc000_00b7;
+pub(crate) const AUDIT_ARCH: u32 = 0xc000_00b7;
 
 const LD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
 const JEQ: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
@@ -86,6 +134,7 @@ const RET: u16 = 0x06; // BPF_RET | BPF_K
 const ALLOW: u32 = 0x7fff_0000;
 const KILL_PROCESS: u32 = 0x8000_0000;
 const ERRNO: u32 = 0x0005_0000;
+const USER_NOTIF: u32 = 0x7fc0_0000;
 const OFFSET_NR: u32 = 0;
 const OFFSET_ARCH: u32 = 4;
 
@@ -94,6 +143,7 @@ const CAPACITY: usize = 512;
 struct Assembler {
     code: [Instruction; CAPACITY],
     len: usize,
+    watched: bool,
 }
 
 impl Assembler {
@@ -109,14 +159,16 @@ impl Assembler {
 
     const fn deny(&mut self, then: Then) {
         let k = match then {
+            _ if self.watched => USER_NOTIF,
             Kill => KILL_PROCESS,
             Fail(errno) => ERRNO | errno as u32,
+            Ask(_) => ALLOW,
         };
         self.push(RET, 0, 0, k);
     }
 
     const fn rule(&mut self, rule: Rule) {
-        let (nr, when, then, _) = rule;
+        let Rule { nr, when, then, .. } = rule;
         let jump = self.len;
         self.push(JEQ, 0, 0, nr as u32);
         match when {
@@ -180,9 +232,12 @@ impl Assembler {
     }
 }
 
-const fn assemble() -> Assembler {
-    let mut asm =
-        Assembler { code: [Instruction { code: RET, jt: 0, jf: 0, k: KILL_PROCESS }; CAPACITY], len: 0 };
+const fn assemble(watched: bool) -> Assembler {
+    let mut asm = Assembler {
+        code: [Instruction { code: RET, jt: 0, jf: 0, k: KILL_PROCESS }; CAPACITY],
+        len: 0,
+        watched,
+    };
     asm.push(LD, 0, 0, OFFSET_ARCH);
     asm.push(JEQ, 1, 0, AUDIT_ARCH);
     asm.push(RET, 0, 0, KILL_PROCESS);
@@ -191,6 +246,11 @@ const fn assemble() -> Assembler {
     asm.push(JGE, 0, 1, 0x4000_0000);
     asm.push(RET, 0, 0, KILL_PROCESS);
     let mut i = 0;
+    while i < WATCHED.len() && watched {
+        asm.rule(WATCHED[i]);
+        i += 1;
+    }
+    i = 0;
     while i < COMMON.len() {
         asm.rule(COMMON[i]);
         i += 1;
@@ -204,16 +264,87 @@ const fn assemble() -> Assembler {
     asm
 }
 
-static ASSEMBLED: Assembler = assemble();
+static UNWATCHED: Assembler = assemble(false);
+static WITH_LISTENER: Assembler = assemble(true);
 
-/// The filter's instructions.
-pub(crate) fn program() -> &'static [Instruction] {
-    &ASSEMBLED.code[..ASSEMBLED.len]
+/// The filter's instructions, for a listener or without one.
+pub(crate) fn program(watched: bool) -> &'static [Instruction] {
+    let assembled = if watched { &WITH_LISTENER } else { &UNWATCHED };
+    &assembled.code[..assembled.len]
 }
 
 /// Number of rules and of instructions, for reports.
 pub fn size() -> (usize, usize) {
-    (COMMON.len() + ARCHITECTURE.len(), ASSEMBLED.len)
+    (COMMON.len() + ARCHITECTURE.len(), UNWATCHED.len)
+}
+
+/// What the tables say of one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It fails with this errno.
+    Refuse {
+        /// For the caller.
+        errno: i32,
+        /// The process is to be killed.
+        kill: bool,
+    },
+    /// It goes on.
+    Continue(Watch),
+}
+
+/// The listener's side of the watched filter: the same rules over the same arguments. A call that no rule is about does
+/// not come here; if one did, it is refused.
+pub(crate) fn judge(nr: libc::c_long, args: &[u64; 6]) -> (Verdict, Option<&'static Rule>) {
+    let tables = [WATCHED, COMMON, ARCHITECTURE];
+    let rule = tables.into_iter().flatten().find(|rule| rule.nr == nr && rule.when.holds(args));
+    let verdict = match rule.map(|rule| rule.then) {
+        Some(Ask(watch)) => Verdict::Continue(watch),
+        Some(Fail(errno)) => Verdict::Refuse { errno, kill: false },
+        Some(Kill) => Verdict::Refuse { errno: EPERM, kill: true },
+        None => Verdict::Refuse { errno: EPERM, kill: false },
+    };
+    (verdict, rule)
+}
+
+/// Whether flags of clone(2) or clone3(2) ask for a new namespace.
+pub(crate) fn makes_namespaces(flags: u64) -> bool {
+    flags & u64::from(NEW_NAMESPACES | CLONE_NEWTIME) != 0
+}
+
+impl Rule {
+    /// The system call's name.
+    pub(crate) fn name(&self) -> &'static str {
+        self.constant.strip_prefix("SYS_").unwrap_or(self.constant)
+    }
+
+    /// Why the table has this line.
+    pub(crate) fn reason(&self) -> &'static str {
+        self.reason
+    }
+}
+
+impl When {
+    /// As the assembled rule compares: by the low 32 bits.
+    fn holds(self, args: &[u64; 6]) -> bool {
+        let arg = |i: u32| args[i as usize] as u32;
+        match self {
+            Always => true,
+            Bits(i, bits) => arg(i) & bits != 0,
+            In(i, values) => values.contains(&arg(i)),
+            NotIn(i, values) => !values.contains(&arg(i)),
+            SocketFamily => {
+                let allowed = match arg(0) as i32 {
+                    libc::AF_UNIX => true,
+                    libc::AF_NETLINK => arg(2) == libc::NETLINK_ROUTE as u32,
+                    libc::AF_INET | libc::AF_INET6 => {
+                        INET_TYPES.contains(&(arg(1) & SOCK_TYPE_MASK)) && INET_PROTOCOLS.contains(&arg(2))
+                    }
+                    _ => false,
+                };
+                !allowed
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -226,12 +357,15 @@ mod tests {
     }
 
     fn verdict_of(arch: u32, nr: u32, args: [u64; 6]) -> u32 {
+        run(program(false), arch, nr, args)
+    }
+
+    fn run(program: &[Instruction], arch: u32, nr: u32, args: [u64; 6]) -> u32 {
         let load = |offset: u32| match offset {
             OFFSET_NR => nr,
             OFFSET_ARCH => arch,
             _ => args[((offset - 16) / 8) as usize] as u32,
         };
-        let program = program();
         let (mut pc, mut acc) = (0usize, 0u32);
         loop {
             let i = program[pc];
@@ -257,7 +391,7 @@ mod tests {
 
     #[test]
     fn every_rule_denies_and_has_a_reason() {
-        for (nr, when, then, reason) in COMMON.iter().chain(ARCHITECTURE) {
+        for Rule { nr, when, then, reason, .. } in COMMON.iter().chain(ARCHITECTURE) {
             assert!(reason.len() > 10, "rule for {nr} has no reason");
             let mut args = [0u64; 6];
             match when {
@@ -270,6 +404,7 @@ mod tests {
             let expected = match then {
                 Kill => KILL_PROCESS,
                 Fail(errno) => ERRNO | *errno as u32,
+                Ask(_) => ALLOW,
             };
             assert_eq!(verdict(*nr, args), expected, "syscall {nr}: {reason}");
         }
@@ -318,5 +453,38 @@ mod tests {
         assert_eq!(verdict(libc::SYS_socket, hidden), ERRNO | EAFNOSUPPORT as u32);
         assert_eq!(verdict_of(0x4000_0003, 1, [0; 6]), KILL_PROCESS, "i386");
         assert_eq!(verdict_of(AUDIT_ARCH, 0x4000_0000 | 1, [0; 6]), KILL_PROCESS, "x32");
+    }
+
+    /// The kernel's program and the listener's judgement are made of one table and must never differ.
+    #[test]
+    fn the_listener_judges_as_the_kernel_does() {
+        let interesting: Vec<u64> = [0, 1, 2, 3, 5, 6, 10, 16, 17, 40, 132, 255, 0x7777, u64::MAX]
+            .into_iter()
+            .chain([libc::TIOCSTI, u64::from(NEW_NAMESPACES), u64::from(CLONE_NEWTIME), 1 << 28, 1 << 32])
+            .collect();
+        for nr in 0..600 {
+            for a in &interesting {
+                for b in &interesting {
+                    for c in [0, 1, 6, 9, 58, 132] {
+                        let args = [*a, *b, c, 0, 0, 0];
+                        let stopped = run(program(true), AUDIT_ARCH, nr, args);
+                        let alone = run(program(false), AUDIT_ARCH, nr, args);
+                        match stopped {
+                            ALLOW => assert_eq!(alone, ALLOW, "syscall {nr} {args:?}"),
+                            USER_NOTIF => {
+                                let expected = match judge(libc::c_long::from(nr), &args).0 {
+                                    Verdict::Continue(_) => ALLOW,
+                                    Verdict::Refuse { kill: true, .. } => KILL_PROCESS,
+                                    Verdict::Refuse { errno, .. } => ERRNO | errno as u32,
+                                };
+                                assert_eq!(alone, expected, "syscall {nr} {args:?}");
+                            }
+                            other => panic!("syscall {nr}: {other:#x}"),
+                        }
+                    }
+                }
+            }
+        }
+        assert_eq!(run(program(true), 0x4000_0003, 1, [0; 6]), KILL_PROCESS, "i386");
     }
 }

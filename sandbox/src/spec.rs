@@ -23,6 +23,10 @@ pub struct SandboxSpec {
     pub network: Network,
     /// Host name inside.
     pub hostname: String,
+    /// Whether refused calls, executed programs and attempts to connect are reported ([`crate::notify`]). Somebody must
+    /// serve the notifier then. Where the host cannot do it, the sandbox starts without, and
+    /// [`crate::enforced::Mechanism::Listener`] is not in force.
+    pub watched: bool,
     /// Limits that the kernel enforces from inside; the cgroup's are in [`crate::cgroup`].
     pub limits: Limits,
 }

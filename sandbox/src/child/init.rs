@@ -8,6 +8,7 @@ use nix::errno::Errno;
 
 use super::program::{CHECKED, FAILED};
 use super::{ChildResult, Failure, NO_LABEL, program};
+use crate::enforced::Mechanism;
 use crate::error::Step;
 use crate::message::Message;
 use crate::plan::{Label, Plan};
@@ -29,16 +30,22 @@ pub(super) fn run(plan: &Plan, store: OwnedFd, setup_bits: u64) -> ChildResult<(
     // Before the fork: from here on no process of the same uid may look into this one's memory or descriptors.
     lockdown::set_undumpable().map_err(failed(Step::Dumpable))?;
     // One filter for both: the program inherits it, and there is no moment in which either is without.
-    program::filter()?;
+    let mut bits = setup_bits;
+    if let Some(listener) = program::filter(plan)? {
+        Message::Listener.send_with(plan.status, listener.as_raw_fd()).map_err(failed(Step::Report))?;
+        // Dropped before the fork: whoever holds it answers for the program.
+        drop(listener);
+        bits |= Mechanism::Listener.bit();
+    }
     let Some(main) = process::fork_below_filter().map_err(failed(Step::Fork))? else {
         process::reset_signals();
         program::become_program(plan, write_end.as_raw_fd())
     };
     drop(write_end);
-    let bits = await_exec(&read_end)?;
+    bits |= await_exec(&read_end)?;
     drop(read_end);
     keep_only(plan, child_signals.as_raw_fd()).map_err(failed(Step::CloseDescriptors))?;
-    Message::Started { bits: setup_bits | bits }.send(plan.status);
+    Message::Started { bits }.send(plan.status);
     serve(plan, child_signals.as_raw_fd(), main)
 }
 

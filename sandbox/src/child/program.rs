@@ -1,6 +1,6 @@
 //! The process that becomes the untrusted program: gives everything up, checks that it has, executes.
 
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
@@ -12,7 +12,7 @@ use crate::enforced::Mechanism;
 use crate::error::Step;
 use crate::plan::Plan;
 use crate::seccomp;
-use crate::sys::{lockdown, process};
+use crate::sys::{lockdown, notify, process};
 
 /// Rights that a Landlock rule on a file (not a directory) may have: EXECUTE, WRITE_FILE, READ_FILE, TRUNCATE,
 /// IOCTL_DEV.
@@ -59,8 +59,15 @@ fn restrict(plan: &Plan) -> ChildResult<()> {
 }
 
 /// The filter, for init and, by inheritance, for the program; after the last system call that it refuses.
-pub(super) fn filter() -> ChildResult<()> {
-    lockdown::seccomp_filter(seccomp::program()).at(Step::Seccomp, NO_LABEL)
+/// Gives its listener where one is wanted and to be had: a filter that was there before may have the only one.
+pub(super) fn filter(plan: &Plan) -> ChildResult<Option<OwnedFd>> {
+    if plan.watched
+        && let Ok(listener) = notify::filter_with_listener(seccomp::program(true))
+    {
+        return Ok(Some(listener));
+    }
+    lockdown::seccomp_filter(seccomp::program(false)).at(Step::Seccomp, NO_LABEL)?;
+    Ok(None)
 }
 
 /// Becomes the program. Reports on `pipe` what it verified, or what failed; never returns.

@@ -7,6 +7,7 @@ pub(crate) mod fdpass;
 pub(crate) mod lockdown;
 pub(crate) mod mount;
 pub(crate) mod net;
+pub(crate) mod notify;
 pub(crate) mod process;
 
 use nix::errno::Errno;

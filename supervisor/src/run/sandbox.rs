@@ -116,6 +116,7 @@ pub fn specification(
         }),
         network: view::network(wanted.net),
         hostname: view::HOSTNAME.into(),
+        watched: false,
         limits: spec::Limits {
             disk,
             inodes: (disk / (16 << 10)).clamp(*INODES.start(), *INODES.end()),

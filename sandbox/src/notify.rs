@@ -1,0 +1,450 @@
+//! The listener's end of a watched sandbox (seccomp_unotify(2)): every refused call, every program executed, every
+//! attempt to connect, answered by the tables of [`crate::seccomp`] and told to whoever asks.
+//!
+//! What is read of a caller's memory (arguments, paths, addresses) is what it *claimed* at the call: another of its
+//! threads may change it afterwards. Nothing is decided by it. A call that is denied is never let through.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::seccomp::{self, Verdict, Watch};
+use crate::sys::notify::Notification;
+use crate::sys::{notify, process};
+
+/// Arguments that are read of one execve(2).
+const MAX_ARGUMENTS: usize = 64;
+/// Bytes of one argument.
+const MAX_ARGUMENT: usize = 512;
+/// Bytes of all arguments together.
+const MAX_ARGUMENTS_BYTES: usize = 4096;
+/// PATH_MAX.
+const MAX_PATH: usize = 4096;
+/// `struct sockaddr_storage`.
+const MAX_ADDRESS: usize = 128;
+/// Reports that wait while a sandbox is built.
+const MAX_WAITING: usize = 64;
+
+/// Something that happened inside.
+#[derive(Debug)]
+pub struct Report {
+    /// When it was received.
+    pub at: Instant,
+    /// The process, as the caller's pid namespace numbers it; 0 where it was gone by then.
+    pub pid: u32,
+    /// Its parent likewise.
+    pub parent: u32,
+    /// What.
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum What {
+    /// A program is about to be executed; it may still turn out to be missing.
+    Exec(Exec),
+    /// A connection was tried to a network address.
+    Connect(Address),
+    /// A call was refused.
+    Denied(Denied),
+}
+
+/// An execve(2) or execveat(2).
+#[derive(Debug)]
+pub struct Exec {
+    /// The process, for its end: readable when it is over. `None` where it was gone by then.
+    pub process: Option<OwnedFd>,
+    /// The path that was given; empty where execveat(2) names a descriptor.
+    pub path: Vec<u8>,
+    /// Arguments, as claimed; at most 64 of 512 bytes, 4 KiB together.
+    pub argv: Vec<Vec<u8>>,
+    /// True where there were more or longer ones.
+    pub cut: bool,
+    /// Working directory at the call.
+    pub cwd: Option<PathBuf>,
+    /// The caller's program before the call.
+    pub by: Option<PathBuf>,
+}
+
+/// Where a connection was to go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// An internet address and port.
+    Inet(std::net::SocketAddr),
+    /// A Unix socket: its path, or its abstract name behind a NUL byte.
+    Unix(Vec<u8>),
+    /// Another family, by number (`AF_*`).
+    Other(u16),
+    /// The address could not be read.
+    Unknown,
+}
+
+/// A refused call.
+#[derive(Debug)]
+pub struct Denied {
+    /// The system call's name.
+    pub call: &'static str,
+    /// Its arguments, as numbers.
+    pub args: [u64; 6],
+    /// What it failed with.
+    pub errno: i32,
+    /// Whether the process was killed for it.
+    pub killed: bool,
+    /// Why the table refuses it.
+    pub reason: &'static str,
+    /// The caller's program.
+    pub by: Option<PathBuf>,
+}
+
+/// How a process ended, as a status of wait(2): known once it was reaped, by Linux 6.15 and later.
+pub fn exit_status(process: BorrowedFd<'_>) -> Option<i32> {
+    notify::exit_status(process)
+}
+
+/// The listener. One thread serves it; while nobody does, whoever is stopped inside waits. When it is dropped, what
+/// would be asked fails with `ENOSYS`.
+#[derive(Debug)]
+pub struct Notifier {
+    listener: OwnedFd,
+    waiting: VecDeque<Report>,
+    /// Reports that were dropped because nobody took them while the sandbox was built.
+    lost: u64,
+}
+
+impl Notifier {
+    pub(crate) fn new(listener: OwnedFd) -> Self {
+        notify::sync_wake_up(listener.as_fd());
+        Self { listener, waiting: VecDeque::new(), lost: 0 }
+    }
+
+    /// Readable when somebody waits for an answer; hung up when nobody is left who could ask.
+    pub fn listener(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+
+    /// Reports lost while the sandbox was built.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Answers what there is to answer, waiting at most `limit` for it, and says what it was. `None` after that time.
+    /// [`Served::Over`] when nobody is left inside.
+    ///
+    /// # Errors
+    /// poll(2) or the listener failed.
+    pub fn serve(&mut self, limit: Duration) -> Result<Served, Errno> {
+        if let Some(report) = self.waiting.pop_front() {
+            return Ok(Served::Report(report));
+        }
+        let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+        let mut fds = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, timeout) {
+            Ok(0) | Err(Errno::EINTR) => return Ok(Served::Nothing),
+            Ok(_) => {}
+            Err(errno) => return Err(errno),
+        }
+        let events = fds[0].revents().unwrap_or(PollFlags::POLLERR);
+        if !events.contains(PollFlags::POLLIN) {
+            return Ok(Served::Over);
+        }
+        match notify::receive(self.listener.as_fd()) {
+            Ok(notification) => Ok(self.answer(&notification).map_or(Served::Nothing, Served::Report)),
+            // Gone again, or interrupted.
+            Err(Errno::ENOENT | Errno::EINTR) => Ok(Served::Nothing),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Serves while a sandbox is built: its program cannot be executed otherwise.
+    pub(crate) fn serve_early(&mut self) -> Result<(), Errno> {
+        while let Served::Report(report) = self.serve_new(Duration::ZERO)? {
+            if self.waiting.len() < MAX_WAITING {
+                self.waiting.push_back(report);
+            } else {
+                self.lost += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn serve_new(&mut self, limit: Duration) -> Result<Served, Errno> {
+        let kept = std::mem::take(&mut self.waiting);
+        let served = self.serve(limit);
+        self.waiting = kept;
+        served
+    }
+
+    fn answer(&self, asked: &Notification) -> Option<Report> {
+        let at = Instant::now();
+        let listener = self.listener.as_fd();
+        let data = &asked.data;
+        let nr = libc::c_long::from(data.nr);
+        // Another ABI is killed by the filter and never asked about.
+        let (verdict, rule) = seccomp::judge(nr, &data.args);
+        let caller = Caller::new(asked.pid);
+        let what = match verdict {
+            Verdict::Continue(Watch::Exec) => What::Exec(caller.exec(nr, &data.args)),
+            Verdict::Continue(Watch::Connect) => What::Connect(caller.address(data.args[1], data.args[2])),
+            Verdict::Refuse { errno, kill } => {
+                // Every thread that glibc makes starts with a clone3(2): a refusal only where it asks for namespaces.
+                let ordinary = nr == libc::SYS_clone3 && !caller.asks_for_namespaces(data.args[0]);
+                if ordinary {
+                    // A caller that is gone needs no answer: so below.
+                    let _ = notify::answer(listener, asked.id, errno);
+                    return None;
+                }
+                What::Denied(Denied {
+                    call: rule.map_or("unknown", seccomp::Rule::name),
+                    args: data.args,
+                    errno,
+                    killed: kill,
+                    reason: rule
+                        .map_or("the filter stopped at it and no rule is about it", seccomp::Rule::reason),
+                    by: caller.program(),
+                })
+            }
+        };
+        // Read of somebody else by now, where the caller died meanwhile and its number was given away.
+        let known = notify::is_waiting(listener, asked.id);
+        match verdict {
+            Verdict::Continue(_) => drop(notify::let_through(listener, asked.id)),
+            Verdict::Refuse { errno, kill } => {
+                if kill && known {
+                    caller.kill();
+                }
+                let _ = notify::answer(listener, asked.id, errno);
+            }
+        }
+        let (pid, parent) = if known { (caller.pid, caller.parent) } else { (0, 0) };
+        match (known, what) {
+            (true, what) => Some(Report { at, pid, parent, what }),
+            // That it was refused is so all the same.
+            (false, What::Denied(denied)) => {
+                Some(Report { at, pid, parent, what: What::Denied(Denied { by: None, ..denied }) })
+            }
+            (false, _) => None,
+        }
+    }
+}
+
+/// What [`Notifier::serve`] did.
+#[derive(Debug)]
+pub enum Served {
+    /// Something happened inside, and was answered.
+    Report(Report),
+    /// Nothing to tell.
+    Nothing,
+    /// Nobody is left inside.
+    Over,
+}
+
+/// The thread that waits for an answer.
+struct Caller {
+    tid: u32,
+    pid: u32,
+    parent: u32,
+    process: Option<OwnedFd>,
+}
+
+impl Caller {
+    fn new(tid: u32) -> Self {
+        // Not of a thread that leads no group (before Linux 6.9): then by /proc.
+        let process = i32::try_from(tid).ok().and_then(|tid| process::pidfd_open(tid).ok());
+        if let Some((pid, parent)) = process.as_ref().and_then(|fd| notify::identity(fd.as_fd())) {
+            return Self { tid, pid, parent, process };
+        }
+        let status = std::fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
+        let number = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+            line.trim().parse::<u32>().ok()
+        };
+        let pid = number("Tgid:").unwrap_or(tid);
+        let process =
+            process.or_else(|| i32::try_from(pid).ok().and_then(|pid| process::pidfd_open(pid).ok()));
+        Self { tid, pid, parent: number("PPid:").unwrap_or(0), process }
+    }
+
+    fn kill(&self) {
+        if let Some(process) = &self.process {
+            let _ = process::pidfd_signal(process.as_fd(), libc::SIGKILL);
+        }
+    }
+
+    fn link(&self, name: &str) -> Option<PathBuf> {
+        std::fs::read_link(format!("/proc/{}/{name}", self.tid)).ok()
+    }
+
+    fn program(&self) -> Option<PathBuf> {
+        self.link("exe")
+    }
+
+    fn memory(&self) -> Option<Memory> {
+        File::open(format!("/proc/{}/mem", self.tid)).ok().map(Memory)
+    }
+
+    fn exec(&self, nr: libc::c_long, args: &[u64; 6]) -> Exec {
+        let (path, argv) = if nr == libc::SYS_execveat { (args[1], args[2]) } else { (args[0], args[1]) };
+        let mut exec = Exec {
+            process: self.process.as_ref().and_then(|fd| fd.try_clone().ok()),
+            path: Vec::new(),
+            argv: Vec::new(),
+            cut: false,
+            cwd: self.link("cwd"),
+            by: self.program(),
+        };
+        let Some(memory) = self.memory() else { return exec };
+        exec.path = memory.string(path, MAX_PATH).0;
+        let mut left = MAX_ARGUMENTS_BYTES;
+        for address in memory.pointers(argv, MAX_ARGUMENTS + 1) {
+            if exec.argv.len() == MAX_ARGUMENTS || left == 0 {
+                exec.cut = true;
+                break;
+            }
+            let (argument, whole) = memory.string(address, MAX_ARGUMENT.min(left));
+            exec.cut |= !whole;
+            left -= argument.len();
+            exec.argv.push(argument);
+        }
+        exec
+    }
+
+    fn address(&self, at: u64, len: u64) -> Address {
+        let Some(memory) = self.memory() else { return Address::Unknown };
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(MAX_ADDRESS).min(MAX_ADDRESS)];
+        match memory.read(at, &mut bytes) {
+            Some(read) if read == bytes.len() => address(&bytes),
+            _ => Address::Unknown,
+        }
+    }
+
+    /// Whether the flags of a clone3(2), the first field of its arguments, ask for a namespace. Unreadable counts as yes.
+    fn asks_for_namespaces(&self, at: u64) -> bool {
+        let mut flags = [0; 8];
+        let read = self.memory().and_then(|memory| memory.read(at, &mut flags));
+        read != Some(8) || seccomp::makes_namespaces(u64::from_le_bytes(flags))
+    }
+}
+
+/// A process's memory, by /proc/PID/mem.
+struct Memory(File);
+
+impl Memory {
+    fn read(&self, at: u64, into: &mut [u8]) -> Option<usize> {
+        self.0.read_at(into, at).ok()
+    }
+
+    /// A NUL-terminated string without its NUL, and whether it was whole within `limit` bytes. Read up to the ends of pages:
+    /// the next one may not be there.
+    fn string(&self, at: u64, limit: usize) -> (Vec<u8>, bool) {
+        const PAGE: u64 = 4096;
+        let mut bytes = Vec::new();
+        let mut at = at;
+        while bytes.len() < limit {
+            let to_page_end = (PAGE - at % PAGE) as usize;
+            let mut part = vec![0; to_page_end.min(limit - bytes.len()).min(256)];
+            let Some(read @ 1..) = self.read(at, &mut part) else { return (bytes, false) };
+            part.truncate(read);
+            if let Some(end) = part.iter().position(|b| *b == 0) {
+                bytes.extend_from_slice(&part[..end]);
+                return (bytes, true);
+            }
+            bytes.extend_from_slice(&part);
+            let Some(next) = at.checked_add(read as u64) else { return (bytes, false) };
+            at = next;
+        }
+        (bytes, false)
+    }
+
+    /// The pointers of a NULL-terminated array, at most `limit`.
+    fn pointers(&self, at: u64, limit: usize) -> Vec<u64> {
+        let mut found = Vec::new();
+        let mut bytes = [0; 8];
+        let mut at = at;
+        while at != 0 && found.len() < limit && self.read(at, &mut bytes) == Some(8) {
+            match u64::from_le_bytes(bytes) {
+                0 => break,
+                pointer => found.push(pointer),
+            }
+            let Some(next) = at.checked_add(8) else { break };
+            at = next;
+        }
+        found
+    }
+}
+
+fn address(bytes: &[u8]) -> Address {
+    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+    let Some((family, rest)) = bytes.split_first_chunk::<2>() else { return Address::Unknown };
+    let family = u16::from_le_bytes(*family);
+    let port = |rest: &[u8]| rest.first_chunk::<2>().map(|p| u16::from_be_bytes(*p));
+    match i32::from(family) {
+        libc::AF_INET => {
+            let ip = rest.get(2..6).and_then(|b| <[u8; 4]>::try_from(b).ok());
+            match (port(rest), ip) {
+                (Some(port), Some(ip)) => Address::Inet(SocketAddr::from((Ipv4Addr::from(ip), port))),
+                _ => Address::Unknown,
+            }
+        }
+        libc::AF_INET6 => {
+            let ip = rest.get(6..22).and_then(|b| <[u8; 16]>::try_from(b).ok());
+            match (port(rest), ip) {
+                (Some(port), Some(ip)) => Address::Inet(SocketAddr::from((Ipv6Addr::from(ip), port))),
+                _ => Address::Unknown,
+            }
+        }
+        libc::AF_UNIX => {
+            let path = rest;
+            let end = match path.first() {
+                None => 0,
+                Some(0) => path.len(),
+                Some(_) => path.iter().position(|b| *b == 0).unwrap_or(path.len()),
+            };
+            Address::Unix(path[..end].to_vec())
+        }
+        _ => Address::Other(family),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_as_the_kernel_reads_them() {
+        let inet = [2, 0, 0x01, 0xbb, 93, 184, 216, 34, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(address(&inet), Address::Inet("93.184.216.34:443".parse().unwrap()));
+        let mut inet6 = vec![10, 0, 0, 53, 0, 0, 0, 0];
+        inet6.extend([0; 15]);
+        inet6.extend([1, 0, 0, 0, 0]);
+        assert_eq!(address(&inet6), Address::Inet("[::1]:53".parse().unwrap()));
+        assert_eq!(address(b"\x01\0/run/x.sock\0junk"), Address::Unix(b"/run/x.sock".to_vec()));
+        assert_eq!(address(b"\x01\0\0name"), Address::Unix(b"\0name".to_vec()));
+        assert_eq!(address(&[40, 0, 1, 2]), Address::Other(40));
+        for short in [&[][..], &[2], &[2, 0, 1, 187, 1], &[10, 0, 0, 53, 0, 0, 0, 0, 1]] {
+            assert_eq!(address(short), Address::Unknown);
+        }
+    }
+
+    #[test]
+    fn strings_end_at_their_nul_at_the_limit_or_where_memory_ends() {
+        let memory = Memory(File::open("/proc/self/mem").unwrap());
+        let text = b"hello\0rest".to_vec();
+        assert_eq!(memory.string(text.as_ptr() as u64, 100), (b"hello".to_vec(), true));
+        assert_eq!(memory.string(text.as_ptr() as u64, 3), (b"hel".to_vec(), false));
+        let long = vec![b'x'; 3 * 4096];
+        let (read, whole) = memory.string(long.as_ptr() as u64, 3 * 4096);
+        assert_eq!((read.len(), whole), (3 * 4096, false));
+        assert_eq!(memory.string(0, 10), (Vec::new(), false));
+        assert_eq!(memory.string(u64::MAX - 3, 10), (Vec::new(), false));
+        let pointers = [1u64, 2, 0, 3];
+        assert_eq!(memory.pointers(pointers.as_ptr() as u64, 10), [1, 2]);
+        assert_eq!(memory.pointers(pointers.as_ptr() as u64, 1), [1]);
+        assert_eq!(memory.pointers(0, 1), [0u64; 0]);
+    }
+}
