@@ -3,7 +3,7 @@
 use std::path::{Component, Path};
 
 use crate::error::LaunchError;
-use crate::spec::{Mount, SandboxSpec};
+use crate::spec::{Level, Mount, SandboxSpec};
 
 /// Mounts of a view; the sandbox's own (devices, home of its own making) come on top.
 const MAX_MOUNTS: usize = 240;
@@ -16,6 +16,28 @@ fn plain(what: &str, path: &Path) -> Result<(), LaunchError> {
     } else {
         Err(LaunchError::Spec(format!("{what} {} is not a plain absolute path", path.display())))
     }
+}
+
+/// What level `landlock` cannot do: the caller must leave it out, and say so.
+fn check_confined(spec: &SandboxSpec) -> Result<(), LaunchError> {
+    let refuse = |text: String| Err(LaunchError::Spec(format!("level landlock mounts nothing: {text}")));
+    for mount in &spec.view {
+        match mount {
+            Mount::Bind { source, target, .. } if source != target => {
+                return refuse(format!("{} cannot be shown at {}", source.display(), target.display()));
+            }
+            Mount::Overlay { target, .. } => return refuse(format!("no overlay at {}", target.display())),
+            Mount::Symlink { link, .. } => return refuse(format!("no link at {}", link.display())),
+            Mount::Bind { .. } | Mount::Private { .. } | Mount::Mask { .. } => {}
+        }
+    }
+    if let Some(file) = spec.files.first() {
+        return refuse(format!("no file at {}", file.path.display()));
+    }
+    if spec.tree.as_ref().is_some_and(|tree| !tree.hidden.is_empty()) {
+        return refuse("hidden paths must be left out of the copy".into());
+    }
+    Ok(())
 }
 
 /// Checks a specification for itself.
@@ -72,6 +94,9 @@ pub(crate) fn check(spec: &SandboxSpec) -> Result<(), LaunchError> {
             return refuse(format!("{} is below /proc, which is the sandbox's own", target.display()));
         }
     }
+    if spec.level == Level::Landlock {
+        check_confined(spec)?;
+    }
     for file in &spec.files {
         plain("injected file", &file.path)?;
         for mount in &spec.view {
@@ -112,6 +137,7 @@ mod tests {
 
     fn spec() -> SandboxSpec {
         SandboxSpec {
+            level: Level::Full,
             program: None,
             identity: Identity { inside_uid: 1000, inside_gid: 1000, host_uid: 1000, host_gid: 1000 },
             view: vec![],

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{Network, SandboxSpec};
+use crate::spec::{Level, Network, SandboxSpec};
 
 macro_rules! mechanisms {
     ($($name:ident = $bit:literal, $text:literal;)*) => {
@@ -57,6 +57,12 @@ mechanisms! {
     CgroupMemory = 20, "memory limited by cgroup";
     CgroupTasks = 21, "tasks limited by cgroup";
     CgroupCpu = 22, "CPU limited by cgroup";
+    PrivateCopy = 25, "work tree held in a private copy";
+    ProcessSet = 26, "processes adopted by init, killed together and seen to be gone";
+    SocketsRefused = 27, "network sockets refused by seccomp";
+    MetadataServed = 28, "changes of mode, owner and times done by the supervisor beneath what is private";
+    CapabilitiesDropped = 29, "effective, permitted, inheritable and ambient capability sets empty";
+    OpenFilesLimit = 30, "rlimit: open files";
     Listener = 24, "refused calls and executed programs reported by seccomp";
     CoreDumps = 23, "core dumps stopped, also for a core_pattern that is a pipe or a socket";
 }
@@ -88,8 +94,39 @@ impl Enforced {
         Mechanism::ALL.iter().copied().filter(|m| self.has(*m)).collect()
     }
 
-    /// What `spec` asks for at level `full` and is not in force, in words; empty means that it holds.
+    /// What `spec` asks for at its level and is not in force, in words; empty means that it holds.
     pub fn shortfall(&self, spec: &SandboxSpec) -> Vec<String> {
+        let needed = match spec.level {
+            Level::Full => Self::needed_for_full(spec),
+            Level::Landlock => Self::needed_for_landlock(spec),
+        };
+        needed.into_iter().filter(|m| !self.has(*m)).map(|m| format!("missing: {}", m.what())).collect()
+    }
+
+    fn needed_for_landlock(spec: &SandboxSpec) -> Vec<Mechanism> {
+        use Mechanism as M;
+        let mut needed = vec![
+            M::ProcessSet,
+            M::OpenFilesLimit,
+            M::CapabilitiesDropped,
+            M::NoNewPrivs,
+            M::Landlock,
+            M::LandlockScope,
+            M::Seccomp,
+            M::NewSession,
+            M::DescriptorsClosed,
+            M::DeathWatch,
+        ];
+        if spec.network == Network::None {
+            needed.push(M::SocketsRefused);
+        }
+        if spec.tree.is_some() {
+            needed.push(M::PrivateCopy);
+        }
+        needed
+    }
+
+    fn needed_for_full(spec: &SandboxSpec) -> Vec<Mechanism> {
         use Mechanism as M;
         let mut needed = vec![
             M::UserNamespace,
@@ -114,6 +151,6 @@ impl Enforced {
         if spec.tree.is_some() {
             needed.push(M::Overlay);
         }
-        needed.into_iter().filter(|m| !self.has(*m)).map(|m| format!("missing: {}", m.what())).collect()
+        needed
     }
 }

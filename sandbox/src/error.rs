@@ -148,6 +148,8 @@ steps! {
     CloseDescriptors = 59, "closing foreign descriptors (close_range)";
     Dumpable = 60, "making the init process non-dumpable (prctl)";
     Wait = 61, "waiting for the program (waitid)";
+    Subreaper = 62, "becoming the parent of orphans (prctl CHILD_SUBREAPER)";
+    CheckScope = 63, "self-check: Landlock does not keep signals in";
 }
 
 /// Result of a step inside this crate.

@@ -10,7 +10,7 @@ use crate::enforced::Enforced;
 use crate::error::LaunchError;
 use crate::launch::{Descriptors, Launcher};
 use crate::seed::Seed;
-use crate::spec::{Identity, Limits, Mount, Network, SandboxSpec, Tree};
+use crate::spec::{Identity, Level, Limits, Mount, Network, SandboxSpec, Tree};
 
 /// Settings of the kernel that explain why a probe fails. `None`: the kernel has no such setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,13 +65,30 @@ impl Facts {
 /// # Errors
 /// The step that failed: this host does not reach level `full`.
 pub fn probe(launcher: &Launcher, identity: Identity, tree: &Path) -> Result<Enforced, LaunchError> {
+    probe_level(launcher, Level::Full, identity, tree)
+}
+
+/// The same for either level; for level `landlock`, `tree` must be the sandbox's own directory.
+///
+/// # Errors
+/// The step that failed: this host does not reach the level.
+pub fn probe_level(
+    launcher: &Launcher,
+    level: Level,
+    identity: Identity,
+    tree: &Path,
+) -> Result<Enforced, LaunchError> {
     let io = |what: &str, e: std::io::Error| LaunchError::Launcher(format!("{what}: {e}"));
     let tree = tree.canonicalize().map_err(|e| io("the probe's directory", e))?;
     let meta = fs::metadata(&tree).map_err(|e| io("the probe's directory", e))?;
     let spec = SandboxSpec {
+        level,
         program: None,
         identity,
-        view: vec![Mount::Private { target: "/tmp".into(), mode: 0o1777 }],
+        view: match level {
+            Level::Full => vec![Mount::Private { target: "/tmp".into(), mode: 0o1777 }],
+            Level::Landlock => Vec::new(),
+        },
         files: Vec::new(),
         tree: Some(Tree {
             path: tree,
@@ -97,7 +114,9 @@ pub fn probe(launcher: &Launcher, identity: Identity, tree: &Path) -> Result<Enf
     };
     // What every run needs of the private file system: a directory that hides the lower one (user xattrs on tmpfs).
     let mut upper_seed = Seed::new();
-    upper_seed.opaque_dir(b"probe", 0o755).map_err(|e| LaunchError::Spec(e.to_string()))?;
+    if level == Level::Full {
+        upper_seed.opaque_dir(b"probe", 0o755).map_err(|e| LaunchError::Spec(e.to_string()))?;
+    }
     let stdio = vec![null()?, null()?, null()?];
     let descriptors = Descriptors { stdio, upper_seed, ..Descriptors::default() };
     let running = launcher.launch(&spec, descriptors)?;

@@ -4,16 +4,25 @@
 //! child adds the rules, because only there the mounts exist that they are about. Inside a private root Landlock is
 //! the second wall: the first is that nothing else is mounted.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use landlock::{ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, Ruleset, RulesetAttr, Scope};
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, Ruleset, RulesetAttr, Scope,
+};
 use nix::errno::Errno;
+use nix::sys::stat::{SFlag, fstat};
 
 use crate::error::{Step, StepError, StepResult};
+use crate::spec::{Level, Network};
 use crate::sys;
 
 /// The lowest ABI of level `full`: 2 brought LANDLOCK_ACCESS_FS_REFER, without which no rename across directories.
 pub const FULL_MIN_ABI: u32 = 2;
+/// The lowest ABI of level `landlock`: 6 brought the scoping of signals and abstract sockets.
+pub const LANDLOCK_MIN_ABI: u32 = 6;
+/// Rights that a rule on a file (not a directory) may have: EXECUTE, WRITE_FILE, READ_FILE, TRUNCATE, IOCTL_DEV,
+/// RESOLVE_UNIX.
+const FILE_RIGHTS: u64 = (1 << 0) | (1 << 1) | (1 << 2) | (1 << 14) | (1 << 15) | (1 << 16);
 
 /// A ruleset, and the access bits to grant with it.
 pub(crate) struct Domain {
@@ -30,11 +39,18 @@ pub(crate) struct Domain {
     pub(crate) proc: u64,
     /// True where signals and abstract sockets are scoped.
     pub(crate) scoped: bool,
+    /// True where pathname sockets need a right (ABI 9).
+    pub(crate) mediates_sockets: bool,
 }
 
 /// The ABI that the kernel offers; 0 where Landlock is absent or disabled.
 pub fn kernel_abi() -> u32 {
     sys::lockdown::landlock_abi()
+}
+
+/// Whether the ABI mediates pathname sockets (LANDLOCK_ACCESS_FS_RESOLVE_UNIX, ABI 9).
+pub(crate) fn mediates_sockets(abi: u32) -> bool {
+    AccessFs::from_all(known(abi)).contains(AccessFs::ResolveUnix)
 }
 
 fn known(abi: u32) -> ABI {
@@ -54,10 +70,14 @@ fn known(abi: u32) -> ABI {
 }
 
 impl Domain {
-    /// Makes the ruleset. Errors: `ENOSYS`/`EOPNOTSUPP` below [`FULL_MIN_ABI`].
-    pub(crate) fn new() -> StepResult<Self> {
+    /// Makes the ruleset. Errors: `ENOSYS`/`EOPNOTSUPP` below the level's lowest ABI.
+    pub(crate) fn new(level: Level, network: Network) -> StepResult<Self> {
         let kernel = kernel_abi();
-        if kernel < FULL_MIN_ABI {
+        let lowest = match level {
+            Level::Full => FULL_MIN_ABI,
+            Level::Landlock => LANDLOCK_MIN_ABI,
+        };
+        if kernel < lowest {
             return Err(StepError::new(Step::LandlockRuleset, format!("ABI {kernel}"), Errno::EOPNOTSUPP));
         }
         let abi = known(kernel);
@@ -71,6 +91,10 @@ impl Domain {
             .map_err(|e| failed(&e))?;
         if !scopes.is_empty() {
             ruleset = ruleset.scope(scopes).map_err(|e| failed(&e))?;
+        }
+        // In a network namespace of its own a sandbox may talk to itself; here it would be to the host.
+        if level == Level::Landlock && network == Network::None {
+            ruleset = ruleset.handle_access(AccessNet::from_all(abi)).map_err(|e| failed(&e))?;
         }
         let created = ruleset.create().map_err(|e| failed(&e))?;
         let ruleset: Option<OwnedFd> = created.into();
@@ -94,6 +118,14 @@ impl Domain {
             device: device.bits(),
             proc: proc.bits(),
             scoped: !scopes.is_empty(),
+            mediates_sockets: all.contains(AccessFs::ResolveUnix),
         })
+    }
+
+    /// Allows `access` beneath a directory, or as far as it is about files on a file.
+    pub(crate) fn allow(&self, at: BorrowedFd<'_>, access: u64) -> Result<(), Errno> {
+        let kind = SFlag::from_bits_truncate(fstat(at)?.st_mode) & SFlag::S_IFMT;
+        let access = if kind == SFlag::S_IFDIR { access } else { access & FILE_RIGHTS };
+        sys::lockdown::landlock_allow(self.ruleset.as_fd(), at, access)
     }
 }

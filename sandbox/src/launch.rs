@@ -17,12 +17,13 @@ use crate::check;
 use crate::child;
 use crate::enforced::Mechanism;
 use crate::error::{LaunchError, Step, StepError};
+use crate::grants;
 use crate::idmap;
 use crate::landlock::Domain;
 use crate::plan::{Cloning, Inputs, Plan};
 use crate::running::{Running, START_LIMIT, readable};
 use crate::seed::Seed;
-use crate::spec::{Network, SandboxSpec};
+use crate::spec::{Level, Network, SandboxSpec};
 use crate::sys::{fdpass, process};
 
 /// The largest specification with its seeds, in bytes.
@@ -42,6 +43,14 @@ pub struct Descriptors {
     /// The cgroup to start in.
     pub cgroup: Option<Cgroup>,
 }
+
+/// What level `full` is made of; the network namespace comes on top.
+const NAMESPACES: libc::c_int = libc::CLONE_NEWUSER
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWCGROUP;
 
 #[derive(Serialize, Deserialize)]
 struct Request {
@@ -110,6 +119,13 @@ impl Launcher {
         check::check(spec)?;
         if !(3..=8).contains(&descriptors.stdio.len()) {
             return Err(LaunchError::Spec("a program needs three to eight descriptors".into()));
+        }
+        let seeded =
+            !descriptors.upper_seed.as_bytes().is_empty() || !descriptors.tree_seed.as_bytes().is_empty();
+        if seeded && spec.level == Level::Landlock {
+            return Err(LaunchError::Spec(
+                "level landlock has no layer: the copy must be prepared before".into(),
+            ));
         }
         let request = Request {
             spec: spec.clone(),
@@ -253,7 +269,7 @@ fn launch(fds: Vec<OwnedFd>, supervisor: &OwnedFd, sent: &mut Vec<OwnedFd>) -> R
         nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(step(Step::Handshake, "pipe"))?;
     let launcher =
         process::pidfd_open(nix::unistd::getpid().as_raw()).map_err(step(Step::Handshake, "pidfd_open"))?;
-    let domain = Domain::new()?;
+    let domain = Domain::new(spec.level, spec.network)?;
     let landlock_abi = domain.abi;
     let own_uid = nix::unistd::geteuid().as_raw();
     let privileged = own_uid == 0;
@@ -270,6 +286,9 @@ fn launch(fds: Vec<OwnedFd>, supervisor: &OwnedFd, sent: &mut Vec<OwnedFd>) -> R
         tree_seed,
         privileged,
     };
+    if spec.level == Level::Landlock {
+        grants::add(&spec, &domain)?;
+    }
     let identity = spec.identity;
     let plan = Plan::new(&spec, inputs, domain, &mut |path: &Path, why: Cloning| {
         let (uid, gid) = (identity.host_uid, identity.host_gid);
@@ -280,20 +299,19 @@ fn launch(fds: Vec<OwnedFd>, supervisor: &OwnedFd, sent: &mut Vec<OwnedFd>) -> R
         .map_err(LaunchError::from)
     })?;
 
-    let mut flags = libc::CLONE_NEWUSER
-        | libc::CLONE_NEWNS
-        | libc::CLONE_NEWPID
-        | libc::CLONE_NEWIPC
-        | libc::CLONE_NEWUTS
-        | libc::CLONE_NEWCGROUP;
-    if spec.network == Network::None {
-        flags |= libc::CLONE_NEWNET;
-    }
-    match process::clone_child(flags as u32 as u64).map_err(step(Step::Clone, ""))? {
+    let cloned = match (spec.level, spec.network) {
+        // A filter of the container's may refuse clone3(2) altogether, because it cannot see its flags.
+        (Level::Landlock, _) => process::fork_with_pidfd(),
+        (Level::Full, Network::None) => process::clone_child((NAMESPACES | libc::CLONE_NEWNET) as u32 as u64),
+        (Level::Full, Network::Host) => process::clone_child(NAMESPACES as u32 as u64),
+    };
+    match cloned.map_err(step(Step::Clone, ""))? {
         process::Cloned::Child => child::run(&plan),
         process::Cloned::Parent(pid, pidfd) => {
             // Dropped on every early return: the child then reads end of file instead of its go, and ends.
-            idmap::write_maps(pid, &identity, privileged)?;
+            if spec.level == Level::Full {
+                idmap::write_maps(pid, &identity, privileged)?;
+            }
             for procs in &request.cgroup_procs {
                 std::fs::write(procs, pid.to_string()).map_err(|e| {
                     let errno = Errno::from_raw(e.raw_os_error().unwrap_or(0));

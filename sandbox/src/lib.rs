@@ -8,16 +8,20 @@
 //! [`launch::Launcher::start`] must run before the process has threads; [`launch::Launcher::launch`] may be called
 //! from any thread afterwards.
 
+mod caller;
 pub mod cgroup;
 mod check;
 mod child;
 pub mod enforced;
 pub mod error;
+mod fsids;
+mod grants;
 pub mod host;
 mod idmap;
 pub mod landlock;
 pub mod launch;
 mod message;
+mod metadata;
 pub mod notify;
 mod plan;
 pub mod running;

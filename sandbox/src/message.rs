@@ -20,8 +20,8 @@ pub(crate) enum Message {
     Started { bits: u64 },
     /// A step failed; nothing was executed.
     Failed { step: Step, label: Label, errno: i32 },
-    /// The program ended; the rest of the sandbox dies with the sender.
-    Exited { status: i32, user_micros: u64, system_micros: u64, max_rss_kib: u64 },
+    /// The program ended; the rest of the sandbox dies with the sender, or is dead where that was proved (`emptied`).
+    Exited { status: i32, user_micros: u64, system_micros: u64, max_rss_kib: u64, emptied: bool },
 }
 
 impl Message {
@@ -41,12 +41,13 @@ impl Message {
                 put(16, u64::from(label));
                 put(24, errno as u64);
             }
-            Message::Exited { status, user_micros, system_micros, max_rss_kib } => {
+            Message::Exited { status, user_micros, system_micros, max_rss_kib, emptied } => {
                 put(0, 4);
                 put(8, status as u64);
                 put(16, user_micros);
                 put(24, system_micros);
                 put(32, max_rss_kib);
+                put(40, u64::from(emptied));
             }
         }
         bytes
@@ -71,6 +72,7 @@ impl Message {
                 user_micros: get(16),
                 system_micros: get(24),
                 max_rss_kib: get(32),
+                emptied: get(40) == 1,
             }),
             5 => Some(Message::Listener),
             _ => None,
@@ -99,7 +101,7 @@ mod tests {
             Message::Listener,
             Message::Started { bits: u64::MAX },
             Message::Failed { step: Step::OverlayMount, label: 7, errno: 22 },
-            Message::Exited { status: 9, user_micros: 1, system_micros: 2, max_rss_kib: 3 },
+            Message::Exited { status: 9, user_micros: 1, system_micros: 2, max_rss_kib: 3, emptied: true },
         ] {
             assert_eq!(Message::decode(&message.encode()), Some(message));
         }

@@ -5,18 +5,19 @@
 //! threads may change it afterwards. Nothing is decided by it. A call that is denied is never let through.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::seccomp::{self, Verdict, Watch};
+use crate::caller::Caller;
+use crate::metadata::Custody;
+use crate::seccomp::{self, Policy, Verdict, Watch};
+use crate::spec::SandboxSpec;
+use crate::sys::notify;
 use crate::sys::notify::Notification;
-use crate::sys::{notify, process};
 
 /// Arguments that are read of one execve(2).
 const MAX_ARGUMENTS: usize = 64;
@@ -115,12 +116,21 @@ pub struct Notifier {
     waiting: VecDeque<Report>,
     /// Reports that were dropped because nobody took them while the sandbox was built.
     lost: u64,
+    policy: Policy,
+    custody: Custody,
 }
 
 impl Notifier {
-    pub(crate) fn new(listener: OwnedFd) -> Self {
+    pub(crate) fn new(listener: OwnedFd, spec: &SandboxSpec, landlock_abi: u32) -> Self {
         notify::sync_wake_up(listener.as_fd());
-        Self { listener, waiting: VecDeque::new(), lost: 0 }
+        let sockets = crate::landlock::mediates_sockets(landlock_abi);
+        Self {
+            listener,
+            waiting: VecDeque::new(),
+            lost: 0,
+            policy: Policy { level: spec.level, network: spec.network, sockets },
+            custody: Custody::new(spec),
+        }
     }
 
     /// Readable when somebody waits for an answer; hung up when nobody is left who could ask.
@@ -186,9 +196,33 @@ impl Notifier {
         let data = &asked.data;
         let nr = libc::c_long::from(data.nr);
         // Another ABI is killed by the filter and never asked about.
-        let (verdict, rule) = seccomp::judge(nr, &data.args);
+        let (verdict, rule) = seccomp::judge(self.policy, nr, &data.args);
+        let _as_the_sandbox = self.custody.take_its_ids();
         let caller = Caller::new(asked.pid);
         let what = match verdict {
+            Verdict::Serve => {
+                let done = self.custody.serve(&caller, nr, &data.args);
+                let errno = done.err().map_or(0, |errno| errno as i32);
+                let _ = notify::answer(listener, asked.id, errno);
+                // What lies outside is a refusal like any other.
+                if !matches!(done, Err(Errno::EPERM)) {
+                    return None;
+                }
+                let denied = Denied {
+                    call: rule.map_or("unknown", seccomp::Rule::name),
+                    args: data.args,
+                    errno,
+                    killed: false,
+                    reason: "beneath nothing that is the sandbox's own",
+                    by: caller.program(),
+                };
+                return Some(Report {
+                    at,
+                    pid: caller.pid,
+                    parent: caller.parent,
+                    what: What::Denied(denied),
+                });
+            }
             Verdict::Continue(Watch::Exec) => What::Exec(caller.exec(nr, &data.args)),
             Verdict::Continue(Watch::Connect) => What::Connect(caller.address(data.args[1], data.args[2])),
             Verdict::Refuse { errno, kill } => {
@@ -220,6 +254,7 @@ impl Notifier {
                 }
                 let _ = notify::answer(listener, asked.id, errno);
             }
+            Verdict::Serve => {}
         }
         let (pid, parent) = if known { (caller.pid, caller.parent) } else { (0, 0) };
         match (known, what) {
@@ -244,50 +279,7 @@ pub enum Served {
     Over,
 }
 
-/// The thread that waits for an answer.
-struct Caller {
-    tid: u32,
-    pid: u32,
-    parent: u32,
-    process: Option<OwnedFd>,
-}
-
 impl Caller {
-    fn new(tid: u32) -> Self {
-        // Not of a thread that leads no group (before Linux 6.9): then by /proc.
-        let process = i32::try_from(tid).ok().and_then(|tid| process::pidfd_open(tid).ok());
-        if let Some((pid, parent)) = process.as_ref().and_then(|fd| notify::identity(fd.as_fd())) {
-            return Self { tid, pid, parent, process };
-        }
-        let status = std::fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
-        let number = |key: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(key))?;
-            line.trim().parse::<u32>().ok()
-        };
-        let pid = number("Tgid:").unwrap_or(tid);
-        let process =
-            process.or_else(|| i32::try_from(pid).ok().and_then(|pid| process::pidfd_open(pid).ok()));
-        Self { tid, pid, parent: number("PPid:").unwrap_or(0), process }
-    }
-
-    fn kill(&self) {
-        if let Some(process) = &self.process {
-            let _ = process::pidfd_signal(process.as_fd(), libc::SIGKILL);
-        }
-    }
-
-    fn link(&self, name: &str) -> Option<PathBuf> {
-        std::fs::read_link(format!("/proc/{}/{name}", self.tid)).ok()
-    }
-
-    fn program(&self) -> Option<PathBuf> {
-        self.link("exe")
-    }
-
-    fn memory(&self) -> Option<Memory> {
-        File::open(format!("/proc/{}/mem", self.tid)).ok().map(Memory)
-    }
-
     fn exec(&self, nr: libc::c_long, args: &[u64; 6]) -> Exec {
         let (path, argv) = if nr == libc::SYS_execveat { (args[1], args[2]) } else { (args[0], args[1]) };
         let mut exec = Exec {
@@ -328,53 +320,6 @@ impl Caller {
         let mut flags = [0; 8];
         let read = self.memory().and_then(|memory| memory.read(at, &mut flags));
         read != Some(8) || seccomp::makes_namespaces(u64::from_le_bytes(flags))
-    }
-}
-
-/// A process's memory, by /proc/PID/mem.
-struct Memory(File);
-
-impl Memory {
-    fn read(&self, at: u64, into: &mut [u8]) -> Option<usize> {
-        self.0.read_at(into, at).ok()
-    }
-
-    /// A NUL-terminated string without its NUL, and whether it was whole within `limit` bytes. Read up to the ends of pages:
-    /// the next one may not be there.
-    fn string(&self, at: u64, limit: usize) -> (Vec<u8>, bool) {
-        const PAGE: u64 = 4096;
-        let mut bytes = Vec::new();
-        let mut at = at;
-        while bytes.len() < limit {
-            let to_page_end = (PAGE - at % PAGE) as usize;
-            let mut part = vec![0; to_page_end.min(limit - bytes.len()).min(256)];
-            let Some(read @ 1..) = self.read(at, &mut part) else { return (bytes, false) };
-            part.truncate(read);
-            if let Some(end) = part.iter().position(|b| *b == 0) {
-                bytes.extend_from_slice(&part[..end]);
-                return (bytes, true);
-            }
-            bytes.extend_from_slice(&part);
-            let Some(next) = at.checked_add(read as u64) else { return (bytes, false) };
-            at = next;
-        }
-        (bytes, false)
-    }
-
-    /// The pointers of a NULL-terminated array, at most `limit`.
-    fn pointers(&self, at: u64, limit: usize) -> Vec<u64> {
-        let mut found = Vec::new();
-        let mut bytes = [0; 8];
-        let mut at = at;
-        while at != 0 && found.len() < limit && self.read(at, &mut bytes) == Some(8) {
-            match u64::from_le_bytes(bytes) {
-                0 => break,
-                pointer => found.push(pointer),
-            }
-            let Some(next) = at.checked_add(8) else { break };
-            at = next;
-        }
-        found
     }
 }
 
@@ -429,22 +374,5 @@ mod tests {
         for short in [&[][..], &[2], &[2, 0, 1, 187, 1], &[10, 0, 0, 53, 0, 0, 0, 0, 1]] {
             assert_eq!(address(short), Address::Unknown);
         }
-    }
-
-    #[test]
-    fn strings_end_at_their_nul_at_the_limit_or_where_memory_ends() {
-        let memory = Memory(File::open("/proc/self/mem").unwrap());
-        let text = b"hello\0rest".to_vec();
-        assert_eq!(memory.string(text.as_ptr() as u64, 100), (b"hello".to_vec(), true));
-        assert_eq!(memory.string(text.as_ptr() as u64, 3), (b"hel".to_vec(), false));
-        let long = vec![b'x'; 3 * 4096];
-        let (read, whole) = memory.string(long.as_ptr() as u64, 3 * 4096);
-        assert_eq!((read.len(), whole), (3 * 4096, false));
-        assert_eq!(memory.string(0, 10), (Vec::new(), false));
-        assert_eq!(memory.string(u64::MAX - 3, 10), (Vec::new(), false));
-        let pointers = [1u64, 2, 0, 3];
-        assert_eq!(memory.pointers(pointers.as_ptr() as u64, 10), [1, 2]);
-        assert_eq!(memory.pointers(pointers.as_ptr() as u64, 1), [1]);
-        assert_eq!(memory.pointers(0, 1), [0u64; 0]);
     }
 }

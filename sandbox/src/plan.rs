@@ -4,11 +4,12 @@
 use std::ffi::CString;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use crate::error::LaunchError;
 use crate::landlock::Domain;
-use crate::spec::{Identity, Mount, Network, SandboxSpec, Tree};
+use crate::seccomp::Policy;
+use crate::spec::{Identity, Level, Mount, Network, SandboxSpec, Tree};
 use crate::sys::exec::ExecImage;
 
 /// Index of a text that names what an operation is about.
@@ -61,8 +62,14 @@ pub(crate) struct Rule {
 }
 
 pub(crate) struct Plan {
+    pub(crate) policy: Policy,
     pub(crate) identity: Identity,
-    pub(crate) drop_groups: bool,
+    /// Started by root, who gives every right up.
+    pub(crate) privileged: bool,
+    /// Level `landlock`: the work tree is a copy of the caller's.
+    pub(crate) copied_tree: bool,
+    /// Level `landlock`: the largest file, in bytes.
+    pub(crate) file_size: u64,
     pub(crate) store_size: CString,
     pub(crate) store_inodes: CString,
     pub(crate) store_at: CString,
@@ -87,6 +94,14 @@ pub(crate) struct Plan {
     /// Every descriptor that the child keeps, sorted.
     pub(crate) keep: Vec<RawFd>,
     labels: Vec<String>,
+}
+
+/// What is to be mounted, written and allowed.
+struct Layout {
+    ops: Vec<Op>,
+    files: Vec<FileOp>,
+    tree: Option<TreePlan>,
+    rules: Vec<(PathBuf, u64)>,
 }
 
 /// Texts under construction.
@@ -148,7 +163,8 @@ pub(crate) enum Cloning {
 /// Makes a clone of a host path for the sandbox's identity; `None` where none is needed.
 pub(crate) type Idmapper<'a> = &'a mut dyn FnMut(&Path, Cloning) -> Result<Option<OwnedFd>, LaunchError>;
 
-const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+/// Device nodes that every sandbox has.
+pub(crate) const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 
 impl Plan {
     pub(crate) fn new(
@@ -158,6 +174,11 @@ impl Plan {
         idmap: Idmapper<'_>,
     ) -> Result<Self, LaunchError> {
         let mut labels = Labels::default();
+        if spec.level == Level::Landlock {
+            // Nothing is mounted, and the rules have been added.
+            let nothing = Layout { ops: Vec::new(), files: Vec::new(), tree: None, rules: Vec::new() };
+            return Self::finish(spec, inputs, domain, labels, nothing);
+        }
         let mut ops = Vec::new();
         let mut rules =
             vec![(Path::new("/").to_owned(), domain.read), (Path::new("/proc").to_owned(), domain.proc)];
@@ -242,10 +263,22 @@ impl Plan {
                     rules.push((tree.path.clone(), domain.write));
                 }
                 let idmapped = if inputs.privileged { idmap(&tree.path, Cloning::Owned)? } else { None };
-                Some(tree_plan(&mut labels, tree, idmapped, inputs.upper_seed, inputs.tree_seed)?)
+                let seeds = (inputs.upper_seed.clone(), inputs.tree_seed.clone());
+                Some(tree_plan(&mut labels, tree, idmapped, seeds)?)
             }
         };
+        Self::finish(spec, inputs, domain, labels, Layout { ops, files, tree, rules })
+    }
 
+    /// What is the same at every level.
+    fn finish(
+        spec: &SandboxSpec,
+        inputs: Inputs,
+        domain: Domain,
+        mut labels: Labels,
+        layout: Layout,
+    ) -> Result<Self, LaunchError> {
+        let Layout { ops, files, tree, rules } = layout;
         let cwd = spec.program.as_ref().map_or(Path::new("/"), |p| p.cwd.as_path());
         let image = match &spec.program {
             None => None,
@@ -267,8 +300,11 @@ impl Plan {
         let store_at =
             ["/tmp", "/usr", "/proc"].into_iter().find(|d| Path::new(d).is_dir()).unwrap_or("/proc");
         let mut plan = Self {
+            policy: Policy { level: spec.level, network: spec.network, sockets: domain.mediates_sockets },
             identity: spec.identity,
-            drop_groups: inputs.privileged,
+            privileged: inputs.privileged,
+            copied_tree: spec.level == Level::Landlock && spec.tree.is_some(),
+            file_size: spec.limits.disk,
             store_size: c_string(spec.limits.disk.to_string().as_bytes(), Path::new("disk"))?,
             store_inodes: c_string(spec.limits.inodes.to_string().as_bytes(), Path::new("inodes"))?,
             store_at: c_string(store_at.as_bytes(), Path::new(store_at))?,
@@ -329,8 +365,7 @@ fn tree_plan(
     labels: &mut Labels,
     tree: &Tree,
     idmapped: Option<OwnedFd>,
-    upper_seed: Vec<u8>,
-    tree_seed: Vec<u8>,
+    (upper_seed, tree_seed): (Vec<u8>, Vec<u8>),
 ) -> Result<TreePlan, LaunchError> {
     let hidden = tree.hidden.iter().map(|p| labels.target(p)).collect::<Result<_, _>>()?;
     Ok(TreePlan {

@@ -14,8 +14,11 @@ use crate::enforced::{Enforced, Mechanism};
 use crate::error::{LaunchError, Step, StepError};
 use crate::message::{LEN, Message};
 use crate::notify::Notifier;
-use crate::spec::SandboxSpec;
+use crate::spec::{Level, SandboxSpec};
 use crate::sys::{fdpass, process};
+
+/// Asks init to end everything.
+pub(crate) const END: u8 = 0xff;
 
 /// How long a sandbox may take to stand.
 pub(crate) const START_LIMIT: Duration = Duration::from_secs(60);
@@ -70,6 +73,8 @@ pub struct Ended {
     pub system_micros: u64,
     /// Largest resident size of one process, in KiB.
     pub max_rss_kib: u64,
+    /// True where it was seen that no process of the sandbox is left: always so at level `full`.
+    pub emptied: bool,
 }
 
 /// A running (or ended) sandbox.
@@ -77,7 +82,9 @@ pub struct Ended {
 pub struct Running {
     pidfd: OwnedFd,
     status: OwnedFd,
-    store: OwnedFd,
+    level: Level,
+    /// Level `full` alone.
+    store: Option<OwnedFd>,
     enforced: Enforced,
     cgroup: Option<Cgroup>,
     notifier: Mutex<Option<Notifier>>,
@@ -104,7 +111,8 @@ impl Running {
         also: &[Mechanism],
         cgroup: Option<Cgroup>,
     ) -> Result<Self, LaunchError> {
-        let mut guard = KillOnDrop(Some(pidfd));
+        // After the guard in order of their drops: a listener that nobody serves must not hold init up.
+        let mut guard = KillOnDrop { pidfd: Some(pidfd), status: status.as_fd(), level: spec.level };
         let mut store = None;
         let mut notifier: Option<Notifier> = None;
         let until = Instant::now() + START_LIMIT;
@@ -120,7 +128,9 @@ impl Running {
                 .map_err(|e| LaunchError::Launcher(format!("the sandbox's socket: {e}")))?;
             match Message::decode(&buffer[..len]) {
                 Some(Message::Ready) => store = fds.into_iter().next(),
-                Some(Message::Listener) => notifier = fds.into_iter().next().map(Notifier::new),
+                Some(Message::Listener) => {
+                    notifier = fds.into_iter().next().map(|fd| Notifier::new(fd, spec, landlock_abi));
+                }
                 Some(Message::Started { bits }) => break bits,
                 Some(Message::Failed { step: Step::Exec, errno, .. }) => {
                     let program = spec.program.as_ref().and_then(|p| p.argv.first());
@@ -146,13 +156,18 @@ impl Running {
         if !missing.is_empty() {
             return Err(LaunchError::Shortfall(missing));
         }
-        let (Some(store), Some(pidfd)) = (store, guard.0.take()) else {
+        if store.is_none() && spec.level == Level::Full {
             return Err(LaunchError::Launcher("the sandbox sent no layer".into()));
-        };
+        }
         if enforced.has(Mechanism::Listener) && notifier.is_none() {
             return Err(LaunchError::Launcher("the sandbox sent no listener".into()));
         }
-        Ok(Self { pidfd, status, store, enforced, cgroup, notifier: Mutex::new(notifier) })
+        let Some(pidfd) = guard.pidfd.take() else {
+            return Err(LaunchError::Launcher("the sandbox has no pidfd".into()));
+        };
+        drop(guard);
+        let notifier = Mutex::new(notifier);
+        Ok(Self { pidfd, status, level: spec.level, store, enforced, cgroup, notifier })
     }
 
     /// The listener of a watched sandbox, once: until it is served, whoever is stopped inside waits. `None` where the
@@ -181,7 +196,7 @@ impl Running {
 
     /// Kills every process of the sandbox.
     pub fn kill(&self) {
-        let _ = process::pidfd_signal(self.pidfd.as_fd(), libc::SIGKILL);
+        kill(self.level, self.pidfd.as_fd(), self.status.as_fd());
     }
 
     /// Waits until every process of the sandbox is dead, and says how its program ended. Blocks; `kill` from another
@@ -196,14 +211,21 @@ impl Running {
             user_micros: 0,
             system_micros: 0,
             max_rss_kib: 0,
+            // Init is killed at level `full` only, and takes its namespace along.
+            emptied: self.level == Level::Full,
         };
         loop {
             let mut buffer = [0u8; LEN];
             match fdpass::recv(self.status.as_fd(), &mut buffer) {
                 Ok((0, _)) | Err(_) => break,
                 Ok((len, _)) => {
-                    if let Some(Message::Exited { status, user_micros, system_micros, max_rss_kib }) =
-                        Message::decode(&buffer[..len])
+                    if let Some(Message::Exited {
+                        status,
+                        user_micros,
+                        system_micros,
+                        max_rss_kib,
+                        emptied,
+                    }) = Message::decode(&buffer[..len])
                     {
                         let signalled = libc::WIFSIGNALED(status);
                         ended = Ended {
@@ -212,6 +234,7 @@ impl Running {
                             user_micros,
                             system_micros,
                             max_rss_kib,
+                            emptied,
                         };
                         break;
                     }
@@ -230,19 +253,33 @@ impl Running {
     /// The upper layer of the work tree's overlay, to be read when the sandbox is dead.
     ///
     /// # Errors
-    /// The sandbox has no work tree.
+    /// The sandbox has no overlay over a work tree.
     pub fn upper_layer(&self) -> Result<OwnedFd, LaunchError> {
+        let store = self.store()?;
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        openat(&self.store, c"tree/upper", flags, Mode::empty())
+        openat(store, c"tree/upper", flags, Mode::empty())
             .map_err(|e| LaunchError::Launcher(format!("opening the upper layer: {e}")))
+    }
+
+    fn store(&self) -> Result<&OwnedFd, LaunchError> {
+        self.store.as_ref().ok_or_else(|| {
+            LaunchError::Launcher(
+                "level landlock has no private file system; its copy is the caller's".into(),
+            )
+        })
+    }
+
+    /// Its level.
+    pub fn level(&self) -> Level {
+        self.level
     }
 
     /// What is used of the private file systems.
     ///
     /// # Errors
-    /// fstatvfs(3) failed.
+    /// fstatvfs(3) failed, or there is no file system of the sandbox's own (level `landlock`).
     pub fn disk_usage(&self) -> Result<DiskUsage, LaunchError> {
-        let stat = nix::sys::statvfs::fstatvfs(&self.store)
+        let stat = nix::sys::statvfs::fstatvfs(self.store()?)
             .map_err(|e| LaunchError::Launcher(format!("fstatvfs of the private file system: {e}")))?;
         let block = stat.fragment_size();
         Ok(DiskUsage {
@@ -265,8 +302,24 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.kill();
-        let _ = self.await_death(Some(DEATH));
+        end(self.level, self.pidfd.as_fd(), self.status.as_fd());
+    }
+}
+
+fn kill(level: Level, pidfd: BorrowedFd<'_>, status: BorrowedFd<'_>) {
+    match level {
+        Level::Full => drop(process::pidfd_signal(pidfd, libc::SIGKILL)),
+        // Init must outlive the others, whom nothing else would kill.
+        Level::Landlock => drop(fdpass::send(status, &[END], &[])),
+    }
+}
+
+/// Kills everything and waits for it. At level `landlock` init is asked, and killed only where it does not answer.
+fn end(level: Level, pidfd: BorrowedFd<'_>, status: BorrowedFd<'_>) {
+    kill(level, pidfd, status);
+    if !await_exit(pidfd, Some(DEATH)).unwrap_or(false) {
+        let _ = process::pidfd_signal(pidfd, libc::SIGKILL);
+        let _ = await_exit(pidfd, Some(DEATH));
     }
 }
 
@@ -290,13 +343,16 @@ fn await_exit(pidfd: BorrowedFd<'_>, limit: Option<Duration>) -> Result<bool, La
 }
 
 /// Kills what was cloned where the start is not completed, and waits for its death: nothing is alive behind an error.
-struct KillOnDrop(Option<OwnedFd>);
+struct KillOnDrop<'a> {
+    pidfd: Option<OwnedFd>,
+    status: BorrowedFd<'a>,
+    level: Level,
+}
 
-impl Drop for KillOnDrop {
+impl Drop for KillOnDrop<'_> {
     fn drop(&mut self) {
-        if let Some(pidfd) = &self.0 {
-            let _ = process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
-            let _ = await_exit(pidfd.as_fd(), Some(DEATH));
+        if let Some(pidfd) = &self.pidfd {
+            end(self.level, pidfd.as_fd(), self.status);
         }
     }
 }

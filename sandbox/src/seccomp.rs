@@ -9,6 +9,7 @@
 //! execve(2) and connect(2) first goes to a listener (seccomp_unotify(2)), which answers by the same table. What the
 //! listener is told of is evidence; what it refuses is refused also without it, with ENOSYS.
 
+use crate::spec::{Level, Network};
 use crate::sys::lockdown::Instruction;
 
 /// What happens to a call that matches.
@@ -20,6 +21,8 @@ enum Then {
     Fail(i32),
     /// The call is let through; the watched filter asks the listener first.
     Ask(Watch),
+    /// The listener does what is asked, where it may be done; without one the call is refused.
+    Serve,
 }
 
 /// When a rule matches. Arguments are compared by their low 32 bits, which is all the kernel reads of those used here.
@@ -33,6 +36,10 @@ enum When {
     In(u32, &'static [u32]),
     /// Argument `.0` is none of `.1`.
     NotIn(u32, &'static [u32]),
+    /// Any of these arguments is not 0.
+    NonZero(&'static [u32]),
+    /// As the next one, and unix as well.
+    SocketFamilyAndUnix,
     /// socket(2) of anything but unix, netlink's routing protocol, and streams and datagrams of inet and inet6 with a
     /// protocol that every kernel has: another (sctp, dccp) makes the kernel load a module for whoever asks.
     SocketFamily,
@@ -65,6 +72,15 @@ mod numbers {
     /// open_tree_attr(2), Linux 6.15: younger than the libc crate's tables; numbers above 423 are the same everywhere.
     #[expect(non_upper_case_globals, reason = "named as libc names the others")]
     pub(super) const SYS_open_tree_attr: c_long = 467;
+    /// setxattrat(2), Linux 6.13.
+    #[expect(non_upper_case_globals, reason = "named as libc names the others")]
+    pub(super) const SYS_setxattrat: c_long = 463;
+    /// removexattrat(2), Linux 6.13.
+    #[expect(non_upper_case_globals, reason = "named as libc names the others")]
+    pub(super) const SYS_removexattrat: c_long = 466;
+    /// file_setattr(2), Linux 6.17.
+    #[expect(non_upper_case_globals, reason = "named as libc names the others")]
+    pub(super) const SYS_file_setattr: c_long = 469;
 }
 
 macro_rules! call {
@@ -79,9 +95,11 @@ macro_rules! call {
     };
 }
 
-use Then::{Ask, Fail, Kill};
-use When::{Always, Bits, In, NotIn, SocketFamily};
+use Then::{Ask, Fail, Kill, Serve};
+use When::{Always, Bits, In, NonZero, NotIn, SocketFamily, SocketFamilyAndUnix};
 
+const EACCES: i32 = libc::EACCES;
+const EOPNOTSUPP: i32 = libc::EOPNOTSUPP;
 const EPERM: i32 = libc::EPERM;
 const ENOSYS: i32 = libc::ENOSYS;
 const EAFNOSUPPORT: i32 = libc::EAFNOSUPPORT;
@@ -108,6 +126,13 @@ const INET_PROTOCOLS: [u32; 6] = [
     libc::IPPROTO_MPTCP as u32,
 ];
 
+/// ioctl(2) requests of ioctl_iflags(2), fsverity and fscrypt: x86_64 and aarch64 have the same numbers.
+const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
+const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
+const FS_IOC_SETVERSION: u32 = 0x4008_7602;
+const FS_IOC_ENABLE_VERITY: u32 = 0x4080_6685;
+const FS_IOC_SET_ENCRYPTION_POLICY: u32 = 0x800c_6613;
+
 const COMMON: &[Rule] = include!("../policy/common.in");
 /// What the watched filter asks about beside what is denied.
 const WATCHED: &[Rule] = &[
@@ -119,6 +144,56 @@ const WATCHED: &[Rule] = &[
 const ARCHITECTURE: &[Rule] = include!("../policy/x86_64.in");
 #[cfg(target_arch = "aarch64")]
 const ARCHITECTURE: &[Rule] = include!("../policy/aarch64.in");
+const LANDLOCK: &[Rule] = include!("../policy/landlock.in");
+#[cfg(target_arch = "x86_64")]
+const LANDLOCK_ARCHITECTURE: &[Rule] = include!("../policy/landlock_x86_64.in");
+#[cfg(target_arch = "aarch64")]
+const LANDLOCK_ARCHITECTURE: &[Rule] = include!("../policy/landlock_aarch64.in");
+
+/// Sockets at level `landlock`: without a network and where Landlock does not mediate pathname sockets, none.
+const NO_SOCKETS: &[Rule] =
+    &[call!(SYS_socket, Always, Fail(EAFNOSUPPORT), "the network and the sockets of the host are refused")];
+/// Without a network, where Landlock mediates pathname sockets.
+const UNIX_SOCKETS: &[Rule] = &[call!(
+    SYS_socket,
+    NotIn(0, &[libc::AF_UNIX as u32]),
+    Fail(EAFNOSUPPORT),
+    "the network of the host is refused"
+)];
+/// With the host's network, where Landlock does not mediate pathname sockets.
+const INET_SOCKETS: &[Rule] = &[call!(
+    SYS_socket,
+    SocketFamilyAndUnix,
+    Fail(EAFNOSUPPORT),
+    "unix sockets lead to the host's services; packet, vsock, alg and rarer families; sctp, dccp and raw sockets"
+)];
+
+/// Which tables a sandbox is under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Policy {
+    /// The level.
+    pub(crate) level: Level,
+    /// Its network.
+    pub(crate) network: Network,
+    /// Level `landlock`: whether Landlock mediates pathname sockets.
+    pub(crate) sockets: bool,
+}
+
+impl Policy {
+    /// The tables in the order in which they are looked at: the first line about a call counts.
+    const fn tables(self) -> [&'static [Rule]; 5] {
+        let sockets: &[Rule] = match (self.level, self.network, self.sockets) {
+            (Level::Full, _, _) | (Level::Landlock, Network::Host, true) => &[],
+            (Level::Landlock, Network::None, false) => NO_SOCKETS,
+            (Level::Landlock, Network::None, true) => UNIX_SOCKETS,
+            (Level::Landlock, Network::Host, false) => INET_SOCKETS,
+        };
+        match self.level {
+            Level::Full => [sockets, &[], &[], COMMON, ARCHITECTURE],
+            Level::Landlock => [sockets, LANDLOCK, LANDLOCK_ARCHITECTURE, COMMON, ARCHITECTURE],
+        }
+    }
+}
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) const AUDIT_ARCH: u32 = 0xc000_003e;
@@ -138,7 +213,7 @@ const USER_NOTIF: u32 = 0x7fc0_0000;
 const OFFSET_NR: u32 = 0;
 const OFFSET_ARCH: u32 = 4;
 
-const CAPACITY: usize = 512;
+const CAPACITY: usize = 640;
 
 struct Assembler {
     code: [Instruction; CAPACITY],
@@ -163,6 +238,7 @@ impl Assembler {
             Kill => KILL_PROCESS,
             Fail(errno) => ERRNO | errno as u32,
             Ask(_) => ALLOW,
+            Serve => ERRNO | EPERM as u32,
         };
         self.push(RET, 0, 0, k);
     }
@@ -199,10 +275,24 @@ impl Assembler {
                 }
                 self.deny(then);
             }
-            SocketFamily => {
+            NonZero(arguments) => {
+                let mut i = 0;
+                while i < arguments.len() {
+                    self.argument(arguments[i]);
+                    self.push(JEQ, 1, 0, 0);
+                    self.deny(then);
+                    i += 1;
+                }
+                self.push(RET, 0, 0, ALLOW);
+            }
+            SocketFamily | SocketFamilyAndUnix => {
                 self.argument(0);
                 self.push(JEQ, 0, 1, libc::AF_UNIX as u32);
-                self.push(RET, 0, 0, ALLOW);
+                if matches!(when, SocketFamily) {
+                    self.push(RET, 0, 0, ALLOW);
+                } else {
+                    self.deny(then);
+                }
                 // Not netlink: over the next four instructions.
                 self.push(JEQ, 0, 4, libc::AF_NETLINK as u32);
                 self.argument(2);
@@ -232,7 +322,7 @@ impl Assembler {
     }
 }
 
-const fn assemble(watched: bool) -> Assembler {
+const fn assemble(policy: Policy, watched: bool) -> Assembler {
     let mut asm = Assembler {
         code: [Instruction { code: RET, jt: 0, jf: 0, k: KILL_PROCESS }; CAPACITY],
         len: 0,
@@ -250,32 +340,48 @@ const fn assemble(watched: bool) -> Assembler {
         asm.rule(WATCHED[i]);
         i += 1;
     }
-    i = 0;
-    while i < COMMON.len() {
-        asm.rule(COMMON[i]);
-        i += 1;
-    }
-    i = 0;
-    while i < ARCHITECTURE.len() {
-        asm.rule(ARCHITECTURE[i]);
-        i += 1;
+    let tables = policy.tables();
+    let mut t = 0;
+    while t < tables.len() {
+        i = 0;
+        while i < tables[t].len() {
+            asm.rule(tables[t][i]);
+            i += 1;
+        }
+        t += 1;
     }
     asm.push(RET, 0, 0, ALLOW);
     asm
 }
 
-static UNWATCHED: Assembler = assemble(false);
-static WITH_LISTENER: Assembler = assemble(true);
+const fn both(level: Level, network: Network, sockets: bool) -> [Assembler; 2] {
+    let policy = Policy { level, network, sockets };
+    [assemble(policy, false), assemble(policy, true)]
+}
+
+static FULL: [Assembler; 2] = both(Level::Full, Network::None, false);
+static LANDLOCK_NONE: [Assembler; 2] = both(Level::Landlock, Network::None, false);
+static LANDLOCK_NONE_UNIX: [Assembler; 2] = both(Level::Landlock, Network::None, true);
+static LANDLOCK_HOST: [Assembler; 2] = both(Level::Landlock, Network::Host, false);
+static LANDLOCK_HOST_UNIX: [Assembler; 2] = both(Level::Landlock, Network::Host, true);
 
 /// The filter's instructions, for a listener or without one.
-pub(crate) fn program(watched: bool) -> &'static [Instruction] {
-    let assembled = if watched { &WITH_LISTENER } else { &UNWATCHED };
+pub(crate) fn program(policy: Policy, watched: bool) -> &'static [Instruction] {
+    let assembled = match (policy.level, policy.network, policy.sockets) {
+        (Level::Full, _, _) => &FULL,
+        (Level::Landlock, Network::None, false) => &LANDLOCK_NONE,
+        (Level::Landlock, Network::None, true) => &LANDLOCK_NONE_UNIX,
+        (Level::Landlock, Network::Host, false) => &LANDLOCK_HOST,
+        (Level::Landlock, Network::Host, true) => &LANDLOCK_HOST_UNIX,
+    };
+    let assembled = &assembled[usize::from(watched)];
     &assembled.code[..assembled.len]
 }
 
 /// Number of rules and of instructions, for reports.
-pub fn size() -> (usize, usize) {
-    (COMMON.len() + ARCHITECTURE.len(), UNWATCHED.len)
+pub fn size(level: Level) -> (usize, usize) {
+    let policy = Policy { level, network: Network::None, sockets: false };
+    (policy.tables().iter().map(|table| table.len()).sum(), program(policy, false).len())
 }
 
 /// What the tables say of one call.
@@ -290,15 +396,18 @@ pub(crate) enum Verdict {
     },
     /// It goes on.
     Continue(Watch),
+    /// The listener does it, or refuses it.
+    Serve,
 }
 
 /// The listener's side of the watched filter: the same rules over the same arguments. A call that no rule is about does
 /// not come here; if one did, it is refused.
-pub(crate) fn judge(nr: libc::c_long, args: &[u64; 6]) -> (Verdict, Option<&'static Rule>) {
-    let tables = [WATCHED, COMMON, ARCHITECTURE];
-    let rule = tables.into_iter().flatten().find(|rule| rule.nr == nr && rule.when.holds(args));
+pub(crate) fn judge(policy: Policy, nr: libc::c_long, args: &[u64; 6]) -> (Verdict, Option<&'static Rule>) {
+    let mut lines = WATCHED.iter().chain(policy.tables().into_iter().flatten());
+    let rule = lines.find(|rule| rule.nr == nr).filter(|rule| rule.when.holds(args));
     let verdict = match rule.map(|rule| rule.then) {
         Some(Ask(watch)) => Verdict::Continue(watch),
+        Some(Serve) => Verdict::Serve,
         Some(Fail(errno)) => Verdict::Refuse { errno, kill: false },
         Some(Kill) => Verdict::Refuse { errno: EPERM, kill: true },
         None => Verdict::Refuse { errno: EPERM, kill: false },
@@ -332,9 +441,10 @@ impl When {
             Bits(i, bits) => arg(i) & bits != 0,
             In(i, values) => values.contains(&arg(i)),
             NotIn(i, values) => !values.contains(&arg(i)),
-            SocketFamily => {
+            NonZero(arguments) => arguments.iter().any(|i| arg(*i) != 0),
+            SocketFamily | SocketFamilyAndUnix => {
                 let allowed = match arg(0) as i32 {
-                    libc::AF_UNIX => true,
+                    libc::AF_UNIX => matches!(self, SocketFamily),
                     libc::AF_NETLINK => arg(2) == libc::NETLINK_ROUTE as u32,
                     libc::AF_INET | libc::AF_INET6 => {
                         INET_TYPES.contains(&(arg(1) & SOCK_TYPE_MASK)) && INET_PROTOCOLS.contains(&arg(2))
@@ -351,13 +461,15 @@ impl When {
 mod tests {
     use super::*;
 
+    const POLICY: Policy = Policy { level: Level::Full, network: Network::None, sockets: false };
+
     /// A BPF interpreter of the instructions used here, to test the assembled program without a kernel.
     fn verdict(nr: libc::c_long, args: [u64; 6]) -> u32 {
         verdict_of(AUDIT_ARCH, nr as u32, args)
     }
 
     fn verdict_of(arch: u32, nr: u32, args: [u64; 6]) -> u32 {
-        run(program(false), arch, nr, args)
+        run(program(POLICY, false), arch, nr, args)
     }
 
     fn run(program: &[Instruction], arch: u32, nr: u32, args: [u64; 6]) -> u32 {
@@ -399,12 +511,14 @@ mod tests {
                 Bits(a, bits) => args[*a as usize] = u64::from(1u32 << bits.trailing_zeros()),
                 In(a, values) => args[*a as usize] = u64::from(values[0]),
                 NotIn(a, _) => args[*a as usize] = 0x7777,
-                SocketFamily => args[0] = libc::AF_VSOCK as u64,
+                NonZero(arguments) => args[arguments[0] as usize] = 7,
+                SocketFamily | SocketFamilyAndUnix => args[0] = libc::AF_VSOCK as u64,
             }
             let expected = match then {
                 Kill => KILL_PROCESS,
                 Fail(errno) => ERRNO | *errno as u32,
                 Ask(_) => ALLOW,
+                Serve => ERRNO | EPERM as u32,
             };
             assert_eq!(verdict(*nr, args), expected, "syscall {nr}: {reason}");
         }
@@ -461,30 +575,74 @@ mod tests {
         let interesting: Vec<u64> = [0, 1, 2, 3, 5, 6, 10, 16, 17, 40, 132, 255, 0x7777, u64::MAX]
             .into_iter()
             .chain([libc::TIOCSTI, u64::from(NEW_NAMESPACES), u64::from(CLONE_NEWTIME), 1 << 28, 1 << 32])
+            .chain([u64::from(FS_IOC_SETFLAGS)])
             .collect();
-        for nr in 0..600 {
-            for a in &interesting {
-                for b in &interesting {
-                    for c in [0, 1, 6, 9, 58, 132] {
-                        let args = [*a, *b, c, 0, 0, 0];
-                        let stopped = run(program(true), AUDIT_ARCH, nr, args);
-                        let alone = run(program(false), AUDIT_ARCH, nr, args);
-                        match stopped {
-                            ALLOW => assert_eq!(alone, ALLOW, "syscall {nr} {args:?}"),
-                            USER_NOTIF => {
-                                let expected = match judge(libc::c_long::from(nr), &args).0 {
+        let policies = [Level::Full, Level::Landlock].into_iter().flat_map(|level| {
+            [Network::None, Network::Host].into_iter().flat_map(move |network| {
+                [false, true].into_iter().map(move |sockets| Policy { level, network, sockets })
+            })
+        });
+        for policy in policies {
+            let (watched, unwatched) = (program(policy, true), program(policy, false));
+            let known = WATCHED.iter().chain(policy.tables().into_iter().flatten()).map(|r| r.nr as u32);
+            let known: std::collections::BTreeSet<u32> = known.chain([0, 1, 9, 11, 59, 257, 599]).collect();
+            for nr in known {
+                for a in &interesting {
+                    for b in &interesting {
+                        for c in [0, 1, 6, 9, 58, 132] {
+                            let args = [*a, *b, c, 0, 0, 0];
+                            let alone = run(unwatched, AUDIT_ARCH, nr, args);
+                            let expected = match run(watched, AUDIT_ARCH, nr, args) {
+                                ALLOW => ALLOW,
+                                USER_NOTIF => match judge(policy, libc::c_long::from(nr), &args).0 {
                                     Verdict::Continue(_) => ALLOW,
+                                    Verdict::Serve => ERRNO | EPERM as u32,
                                     Verdict::Refuse { kill: true, .. } => KILL_PROCESS,
                                     Verdict::Refuse { errno, .. } => ERRNO | errno as u32,
-                                };
-                                assert_eq!(alone, expected, "syscall {nr} {args:?}");
-                            }
-                            other => panic!("syscall {nr}: {other:#x}"),
+                                },
+                                other => panic!("syscall {nr}: {other:#x}"),
+                            };
+                            assert_eq!(alone, expected, "{policy:?} syscall {nr} {args:?}");
                         }
                     }
                 }
             }
+            assert_eq!(run(watched, 0x4000_0003, 1, [0; 6]), KILL_PROCESS, "i386");
         }
-        assert_eq!(run(program(true), 0x4000_0003, 1, [0; 6]), KILL_PROCESS, "i386");
+    }
+
+    #[test]
+    fn level_landlock_refuses_what_namespaces_would_keep_in() {
+        let verdict = |network, sockets, nr: libc::c_long, args| {
+            let policy = Policy { level: Level::Landlock, network, sockets };
+            run(program(policy, false), AUDIT_ARCH, nr as u32, args)
+        };
+        let refused = ERRNO | EAFNOSUPPORT as u32;
+        for (network, sockets, family, expected) in [
+            (Network::None, false, libc::AF_INET, refused),
+            (Network::None, false, libc::AF_UNIX, refused),
+            (Network::None, false, libc::AF_NETLINK, refused),
+            (Network::None, true, libc::AF_INET6, refused),
+            (Network::None, true, libc::AF_UNIX, ALLOW),
+            (Network::Host, false, libc::AF_UNIX, refused),
+            (Network::Host, false, libc::AF_INET, ALLOW),
+            (Network::Host, false, libc::AF_VSOCK, refused),
+            (Network::Host, true, libc::AF_UNIX, ALLOW),
+            (Network::Host, true, libc::AF_PACKET, refused),
+        ] {
+            let args = [family as u64, 1, 0, 0, 0, 0];
+            assert_eq!(verdict(network, sockets, libc::SYS_socket, args), expected, "{network:?} {family}");
+        }
+        let plain = |nr, args| verdict(Network::None, false, nr, args);
+        assert_eq!(plain(libc::SYS_prlimit64, [0; 6]), ALLOW);
+        assert_eq!(plain(libc::SYS_prlimit64, [77, 0, 0, 0, 0, 0]), ERRNO | EPERM as u32);
+        assert_eq!(plain(libc::SYS_setpriority, [0, 0, 5, 0, 0, 0]), ALLOW);
+        assert_eq!(plain(libc::SYS_setpriority, [2, 0, 5, 0, 0, 0]), ERRNO | EPERM as u32, "PRIO_USER");
+        assert_eq!(plain(libc::SYS_setpriority, [0, 9, 5, 0, 0, 0]), ERRNO | EPERM as u32);
+        assert_eq!(plain(libc::SYS_ioctl, [3, u64::from(FS_IOC_SETFLAGS), 0, 0, 0, 0]), ERRNO | EPERM as u32);
+        assert_eq!(plain(libc::SYS_ioctl, [0, libc::TIOCSTI, 0, 0, 0, 0]), ERRNO | EPERM as u32);
+        assert_eq!(plain(libc::SYS_fchmodat, [0; 6]), ERRNO | EPERM as u32);
+        assert_eq!(plain(libc::SYS_mount, [0; 6]), ERRNO | EPERM as u32);
+        assert_eq!(plain(libc::SYS_openat, [0; 6]), ALLOW);
     }
 }

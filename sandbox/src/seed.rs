@@ -6,6 +6,11 @@
 //! Paths are relative, have no empty, `.` or `..` component, and are resolved beneath the tree without following
 //! symbolic links (openat2(2), `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS`).
 
+use std::os::fd::BorrowedFd;
+
+use crate::child::seed::{Below, carry_out};
+use crate::fsids::FileSystemIds;
+
 /// Operations, in the order in which they will be carried out.
 #[derive(Debug, Default, Clone)]
 pub struct Seed {
@@ -61,6 +66,16 @@ impl Seed {
     /// The list in the format above.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Carries the operations out beneath a plain directory, here and now, as the file system ids given where there are
+    /// any (root, for a sandbox): level `landlock` has no other way. An opaque directory is a new one there.
+    ///
+    /// # Errors
+    /// The kernel's; a part may have been done.
+    pub fn apply(&self, root: BorrowedFd<'_>, ids: Option<(u32, u32)>) -> std::io::Result<()> {
+        let _ids = ids.map(|(uid, gid)| FileSystemIds::take(uid, gid));
+        carry_out(root, &self.bytes, Below::PlainDirectory).map_err(std::io::Error::from)
     }
 
     /// Appends [`SeedKind::Dir`] with permission bits `mode`.

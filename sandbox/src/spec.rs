@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 /// One sandbox and the program in it. Descriptors travel beside it, in [`crate::launch::Descriptors`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SandboxSpec {
+    /// How much of the kernel it stands on.
+    pub level: Level,
     /// Program, arguments, environment and working directory inside. `None` starts nothing: the sandbox is built,
     /// checks itself and ends with exit code 0 (a probe of the whole chain).
     pub program: Option<Program>,
@@ -29,6 +31,18 @@ pub struct SandboxSpec {
     pub watched: bool,
     /// Limits that the kernel enforces from inside; the cgroup's are in [`crate::cgroup`].
     pub limits: Limits,
+}
+
+/// The two levels of a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Namespaces, a private root, overlays, Landlock and seccomp.
+    Full,
+    /// Landlock (ABI 6 or later) and seccomp alone, for where no namespace is to be had. Nothing can be mounted: the
+    /// work tree is a private copy that the caller made, [`Mount::Private`] a directory that the caller made, and a
+    /// [`Mount::Bind`] shows a path where it is. There are no overlays, links, files of the caller's or hidden paths.
+    Landlock,
 }
 
 /// A program to execute.

@@ -12,6 +12,8 @@ use crate::enforced::Mechanism;
 use crate::error::Step;
 use crate::message::Message;
 use crate::plan::{Label, Plan};
+use crate::running::END;
+use crate::spec::Level;
 use crate::sys::{lockdown, process};
 
 fn failed(step: Step) -> impl Fn(Errno) -> Failure {
@@ -19,7 +21,7 @@ fn failed(step: Step) -> impl Fn(Errno) -> Failure {
 }
 
 /// Starts the program and stays until it, or whoever it belongs to, is gone.
-pub(super) fn run(plan: &Plan, store: OwnedFd, setup_bits: u64) -> ChildResult<()> {
+pub(super) fn run(plan: &Plan, store: Option<OwnedFd>, setup_bits: u64) -> ChildResult<()> {
     program::add_landlock_rules(plan)?;
     // The supervisor has the store by message; here it is not needed, and the program must not inherit it.
     drop(store);
@@ -27,15 +29,28 @@ pub(super) fn run(plan: &Plan, store: OwnedFd, setup_bits: u64) -> ChildResult<(
         nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(failed(Step::Fork))?;
     let child_signals = process::child_signalfd().map_err(failed(Step::Wait))?;
     program::give_up(plan)?;
+    let mut bits = setup_bits;
+    if plan.policy.level == Level::Landlock {
+        // From here on kill(2) of everybody reaches the sandbox alone: looked at on processes of this user that it must
+        // not reach. Of another uid they would be out of reach anyway.
+        for other in [plan.supervisor, plan.launcher] {
+            if process::pidfd_signal(process::borrow(other), 0) != Err(Errno::EPERM) {
+                return Err(failed(Step::CheckScope)(Errno::EPERM));
+            }
+        }
+        bits |= Mechanism::ProcessSet.bit() | Mechanism::DeathWatch.bit();
+    }
     // Before the fork: from here on no process of the same uid may look into this one's memory or descriptors.
     lockdown::set_undumpable().map_err(failed(Step::Dumpable))?;
     // One filter for both: the program inherits it, and there is no moment in which either is without.
-    let mut bits = setup_bits;
     if let Some(listener) = program::filter(plan)? {
         Message::Listener.send_with(plan.status, listener.as_raw_fd()).map_err(failed(Step::Report))?;
         // Dropped before the fork: whoever holds it answers for the program.
         drop(listener);
         bits |= Mechanism::Listener.bit();
+        if plan.policy.level == Level::Landlock {
+            bits |= Mechanism::MetadataServed.bit();
+        }
     }
     let Some(main) = process::fork_below_filter().map_err(failed(Step::Fork))? else {
         process::reset_signals();
@@ -88,6 +103,26 @@ fn keep_only(plan: &Plan, signals: RawFd) -> Result<(), Errno> {
     super::close_all_but(&keep)
 }
 
+/// Nobody is interested any more.
+fn end(plan: &Plan) -> ! {
+    kill_others(plan);
+    process::exit_now(0)
+}
+
+/// Level `landlock`: kills every other process of the sandbox and waits until none is left. One kill(2) of everybody holds
+/// the lock that a fork needs, so that nothing slips through; and since orphans come to init, no child left means no
+/// process left. At level `full` the kernel does the same as init, pid 1 of its namespace, exits.
+fn kill_others(plan: &Plan) -> bool {
+    if plan.policy.level == Level::Full {
+        return true;
+    }
+    process::signal_all(libc::SIGKILL);
+    while process::reap_waiting().is_some() {
+        process::signal_all(libc::SIGKILL);
+    }
+    true
+}
+
 fn serve(plan: &Plan, signals: RawFd, main: nix::libc::pid_t) -> ChildResult<()> {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     loop {
@@ -101,15 +136,17 @@ fn serve(plan: &Plan, signals: RawFd, main: nix::libc::pid_t) -> ChildResult<()>
         }
         let ready = fds.map(|f| f.revents().is_some_and(|r| !r.is_empty()));
         if ready[2] || ready[3] {
-            process::exit_now(0);
+            end(plan);
         }
         if ready[0] {
             let mut sink = [0u8; 128];
             while matches!(nix::unistd::read(process::borrow(signals), &mut sink), Ok(n) if n > 0) {}
             while let Some((pid, status)) = process::reap() {
                 if pid == main {
+                    let emptied = kill_others(plan);
                     let (user_micros, system_micros, max_rss_kib) = process::children_usage();
-                    Message::Exited { status, user_micros, system_micros, max_rss_kib }.send(plan.status);
+                    Message::Exited { status, user_micros, system_micros, max_rss_kib, emptied }
+                        .send(plan.status);
                     process::exit_now(0);
                 }
             }
@@ -117,10 +154,11 @@ fn serve(plan: &Plan, signals: RawFd, main: nix::libc::pid_t) -> ChildResult<()>
         if ready[1] {
             let mut request = [0u8; 8];
             match nix::unistd::read(process::borrow(plan.status), &mut request) {
+                Ok(1) if request[0] == END => process::signal_all(libc::SIGKILL),
                 Ok(1) => process::signal_all(i32::from(request[0])),
                 Err(Errno::EINTR | Errno::EAGAIN) => {}
                 // End of file: nobody waits for this sandbox any more.
-                _ => process::exit_now(0),
+                _ => end(plan),
             }
         }
     }

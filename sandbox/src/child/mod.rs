@@ -1,12 +1,13 @@
 //! What runs between clone and exec. Nothing here allocates or takes a lock: it walks a prepared [`Plan`] with
 //! system calls and ends the process itself.
 //!
-//! `setup` builds the private root, `seed` writes prepared files, `program` becomes the untrusted program, `init`
+//! `setup` builds the private root (`confined` stands for it at level `landlock`, where there is none), `seed` writes prepared files, `program` becomes the untrusted program, `init`
 //! stays behind as pid 1 of the sandbox.
 
+mod confined;
 mod init;
 mod program;
-mod seed;
+pub(crate) mod seed;
 mod setup;
 
 use std::os::fd::RawFd;
@@ -19,6 +20,7 @@ use crate::enforced::Mechanism;
 use crate::error::Step;
 use crate::message::Message;
 use crate::plan::{Label, Plan};
+use crate::spec::Level;
 use crate::sys::process;
 
 /// A failure inside the child: numbers only.
@@ -59,18 +61,18 @@ fn prepare(plan: &Plan) -> ChildResult<()> {
     process::reset_signals();
     close_all_but(&plan.keep).at(Step::CloseDescriptors, NO_LABEL)?;
     wait_for_go(plan)?;
-    if plan.drop_groups {
+    if plan.policy.level == Level::Landlock {
+        let bits = confined::prepare(plan)?;
+        return init::run(plan, None, bits);
+    }
+    if plan.privileged {
         process::drop_groups().at(Step::Groups, NO_LABEL)?;
     }
     process::set_gid(plan.identity.inside_gid).at(Step::SetGid, NO_LABEL)?;
     process::set_uid(plan.identity.inside_uid).at(Step::SetUid, NO_LABEL)?;
     // After the ids, which would clear it; then a look at whether the death it waits for has already been.
     crate::sys::lockdown::die_with_parent().at(Step::DeathSignal, NO_LABEL)?;
-    for watched in [plan.supervisor, plan.launcher] {
-        if process::has_exited(process::borrow(watched)) {
-            return Err(Failure { step: Step::SupervisorGone, label: NO_LABEL, errno: Errno::ESRCH });
-        }
-    }
+    check_watched(plan)?;
     let mut bits = [
         Mechanism::UserNamespace,
         Mechanism::MountNamespace,
@@ -82,7 +84,16 @@ fn prepare(plan: &Plan) -> ChildResult<()> {
     .iter()
     .fold(0, |bits, m| bits | m.bit());
     let store = setup::build(plan, &mut bits)?;
-    init::run(plan, store, bits)
+    init::run(plan, Some(store), bits)
+}
+
+fn check_watched(plan: &Plan) -> ChildResult<()> {
+    for watched in [plan.supervisor, plan.launcher] {
+        if process::has_exited(process::borrow(watched)) {
+            return Err(Failure { step: Step::SupervisorGone, label: NO_LABEL, errno: Errno::ESRCH });
+        }
+    }
+    Ok(())
 }
 
 /// Closes every descriptor that is not in the sorted list.

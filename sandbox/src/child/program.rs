@@ -1,22 +1,20 @@
 //! The process that becomes the untrusted program: gives everything up, checks that it has, executes.
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::stat::{Mode, SFlag, fstat, fstatat, mkdirat};
+use nix::sys::stat::{Mode, fstatat, mkdirat};
 
 use super::{At, ChildResult, Failure, NO_LABEL};
 use crate::enforced::Mechanism;
 use crate::error::Step;
 use crate::plan::Plan;
 use crate::seccomp;
+use crate::spec::{Level, Network};
 use crate::sys::{lockdown, notify, process};
 
-/// Rights that a Landlock rule on a file (not a directory) may have: EXECUTE, WRITE_FILE, READ_FILE, TRUNCATE,
-/// IOCTL_DEV.
-const FILE_RIGHTS: u64 = (1 << 0) | (1 << 1) | (1 << 2) | (1 << 14) | (1 << 15);
 /// High enough to be out of the way of standard streams.
 const PARKED: RawFd = 64;
 
@@ -31,11 +29,7 @@ pub(super) fn add_landlock_rules(plan: &Plan) -> ChildResult<()> {
         let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         let fd = openat(process::borrow(nix::libc::AT_FDCWD), rule.path.as_c_str(), flags, Mode::empty())
             .at(Step::LandlockRule, rule.label)?;
-        let kind =
-            SFlag::from_bits_truncate(fstat(&fd).at(Step::LandlockRule, rule.label)?.st_mode) & SFlag::S_IFMT;
-        let access = if kind == SFlag::S_IFDIR { rule.access } else { rule.access & FILE_RIGHTS };
-        lockdown::landlock_allow(borrow(plan.domain.ruleset.as_raw_fd()), borrow(fd.as_raw_fd()), access)
-            .at(Step::LandlockRule, rule.label)?;
+        plan.domain.allow(fd.as_fd(), rule.access).at(Step::LandlockRule, rule.label)?;
     }
     Ok(())
 }
@@ -47,8 +41,10 @@ fn borrow(fd: RawFd) -> BorrowedFd<'static> {
 /// What init gives up before it forks the program: capabilities, new privileges, and a first Landlock domain. The
 /// program's own domain is nested in it, so that init can signal the program and never the other way round.
 pub(super) fn give_up(plan: &Plan) -> ChildResult<()> {
-    lockdown::lock_securebits().at(Step::Securebits, NO_LABEL)?;
-    lockdown::empty_bounding_set().at(Step::BoundingSet, NO_LABEL)?;
+    if plan.policy.level == Level::Full {
+        lockdown::lock_securebits().at(Step::Securebits, NO_LABEL)?;
+        lockdown::empty_bounding_set().at(Step::BoundingSet, NO_LABEL)?;
+    }
     lockdown::drop_capabilities().at(Step::Capabilities, NO_LABEL)?;
     lockdown::set_no_new_privs().at(Step::NoNewPrivs, NO_LABEL)?;
     restrict(plan)
@@ -62,11 +58,11 @@ fn restrict(plan: &Plan) -> ChildResult<()> {
 /// Gives its listener where one is wanted and to be had: a filter that was there before may have the only one.
 pub(super) fn filter(plan: &Plan) -> ChildResult<Option<OwnedFd>> {
     if plan.watched
-        && let Ok(listener) = notify::filter_with_listener(seccomp::program(true))
+        && let Ok(listener) = notify::filter_with_listener(seccomp::program(plan.policy, true))
     {
         return Ok(Some(listener));
     }
-    lockdown::seccomp_filter(seccomp::program(false)).at(Step::Seccomp, NO_LABEL)?;
+    lockdown::seccomp_filter(seccomp::program(plan.policy, false)).at(Step::Seccomp, NO_LABEL)?;
     Ok(None)
 }
 
@@ -107,14 +103,17 @@ fn prepare(plan: &Plan, pipe: RawFd) -> ChildResult<u64> {
     connect_stdio(plan).at(Step::Stdio, NO_LABEL)?;
     let streams = plan.stdio.len() as RawFd;
     // Landlock's ruleset is needed until it is enforced: parked beside the pipe.
-    let limits = [
-        // A piped core_pattern runs a host program for every core; 1 stops it, and nothing can be raised again.
-        (Resource::RLIMIT_CORE, 1),
-        (Resource::RLIMIT_NPROC, plan.tasks.saturating_add(1)),
-        (Resource::RLIMIT_NOFILE, plan.open_files),
-    ];
-    for (resource, value) in limits {
-        lower_limit(resource, value).at(Step::Rlimit, NO_LABEL)?;
+    // A piped core_pattern runs a host program for every core; 1 stops it, and nothing can be raised again.
+    lower_limit(Resource::RLIMIT_CORE, 1).at(Step::Rlimit, NO_LABEL)?;
+    lower_limit(Resource::RLIMIT_NOFILE, plan.open_files).at(Step::Rlimit, NO_LABEL)?;
+    if counts_tasks(plan) {
+        // Init is one more.
+        lower_limit(Resource::RLIMIT_NPROC, plan.tasks.saturating_add(1)).at(Step::Rlimit, NO_LABEL)?;
+    }
+    if plan.policy.level == Level::Landlock {
+        lower_limit(Resource::RLIMIT_FSIZE, plan.file_size).at(Step::Rlimit, NO_LABEL)?;
+        // Should init be killed (by the kernel, out of memory), the program does not stay behind.
+        lockdown::die_with_parent().at(Step::DeathSignal, NO_LABEL)?;
     }
     nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
     nix::unistd::chdir(plan.cwd.as_c_str()).at(Step::WorkingDirectory, NO_LABEL)?;
@@ -122,6 +121,11 @@ fn prepare(plan: &Plan, pipe: RawFd) -> ChildResult<u64> {
     process::close_range(streams as u32, (pipe - 1) as u32).at(Step::CloseDescriptors, NO_LABEL)?;
     process::close_range((pipe + 1) as u32, u32::MAX).at(Step::CloseDescriptors, NO_LABEL)?;
     verify(plan, streams, pipe)
+}
+
+/// RLIMIT_NPROC counts a user's tasks within a user namespace: at level `landlock` an ordinary user's others as well.
+fn counts_tasks(plan: &Plan) -> bool {
+    plan.policy.level == Level::Full || plan.privileged
 }
 
 /// Never raises: a host limit below the wanted one stays.
@@ -152,15 +156,23 @@ fn connect_stdio(plan: &Plan) -> Result<(), Errno> {
 /// What is claimed of this process, looked at from within it, after seccomp and before exec.
 fn verify(plan: &Plan, streams: RawFd, pipe: RawFd) -> ChildResult<u64> {
     let fail = |step| Err(Failure { step, label: NO_LABEL, errno: Errno::EPERM });
-    let mut bits = Mechanism::NewSession.bit() | Mechanism::Rlimits.bit();
+    let mut bits = Mechanism::NewSession.bit() | Mechanism::OpenFilesLimit.bit();
+    if counts_tasks(plan) {
+        bits |= Mechanism::Rlimits.bit();
+    }
     // A hard limit of 0 that was there before cannot be raised, and does not stop a piped core_pattern.
     if nix::sys::resource::getrlimit(Resource::RLIMIT_CORE).at(Step::Rlimit, NO_LABEL)? == (1, 1) {
         bits |= Mechanism::CoreDumps.bit();
     }
-    if !lockdown::capabilities_empty().at(Step::CheckCapabilities, NO_LABEL)? {
+    if !lockdown::capabilities_dropped().at(Step::CheckCapabilities, NO_LABEL)? {
         return fail(Step::CheckCapabilities);
     }
-    bits |= Mechanism::CapabilitiesEmpty.bit();
+    bits |= Mechanism::CapabilitiesDropped.bit();
+    if lockdown::bounding_set_empty().at(Step::CheckCapabilities, NO_LABEL)? {
+        bits |= Mechanism::CapabilitiesEmpty.bit();
+    } else if plan.policy.level == Level::Full {
+        return fail(Step::CheckCapabilities);
+    }
     if !lockdown::has_no_new_privs() {
         return fail(Step::CheckNoNewPrivs);
     }
@@ -169,11 +181,27 @@ fn verify(plan: &Plan, streams: RawFd, pipe: RawFd) -> ChildResult<u64> {
         return fail(Step::CheckSeccomp);
     }
     bits |= Mechanism::Seccomp.bit();
-    // /dev is this user's own and writable as a mount: only Landlock refuses a directory there.
     let at = borrow(nix::libc::AT_FDCWD);
-    match mkdirat(at, c"/dev/.landlock", Mode::from_bits_truncate(0o700)) {
-        Err(Errno::EACCES) => {}
-        _ => return fail(Step::CheckLandlock),
+    let refused = match plan.policy.level {
+        // /dev is this user's own and writable as a mount: only Landlock refuses a directory there.
+        Level::Full => mkdirat(at, c"/dev/.landlock", Mode::from_bits_truncate(0o700)),
+        // Everybody may list the root directory, and no rule is about it.
+        Level::Landlock => {
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            openat(at, c"/", flags, Mode::empty()).map(drop)
+        }
+    };
+    if refused != Err(Errno::EACCES) {
+        return fail(Step::CheckLandlock);
+    }
+    if plan.policy.level == Level::Landlock {
+        // Init is of the same uid: only the scope keeps a signal from it, as from every other process of this user.
+        if process::may_signal(nix::unistd::getppid().as_raw()) != Err(Errno::EPERM) {
+            return fail(Step::CheckScope);
+        }
+        if plan.policy.network == Network::None {
+            bits |= Mechanism::SocketsRefused.bit();
+        }
     }
     if fstatat(at, c"/dev/null", AtFlags::AT_SYMLINK_NOFOLLOW).is_err() {
         return fail(Step::CheckLandlock);

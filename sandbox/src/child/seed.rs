@@ -57,17 +57,27 @@ fn next<'a>(bytes: &mut &'a [u8]) -> Result<Operation<'a>, Errno> {
     Ok(Operation { kind: head[0], mode, path, data: &data_nul[..data_len], data_nul })
 }
 
-/// Carries out every operation below `root`. `raw_layer` is true before the overlay is mounted: only then can a
-/// directory be made opaque.
-pub(super) fn carry_out(root: BorrowedFd<'_>, seed: &[u8], raw_layer: bool) -> Result<(), Errno> {
+/// What an opaque directory is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Below {
+    /// An overlay's upper layer before it is mounted: the directory gets its mark.
+    UpperLayer,
+    /// A mounted overlay: it cannot be made.
+    Overlay,
+    /// A plain directory: a new directory hides nothing.
+    PlainDirectory,
+}
+
+/// Carries out every operation below `root`.
+pub(crate) fn carry_out(root: BorrowedFd<'_>, seed: &[u8], kind_of_root: Below) -> Result<(), Errno> {
     let mut rest = seed;
     while !rest.is_empty() {
-        one(root, &next(&mut rest)?, raw_layer)?;
+        one(root, &next(&mut rest)?, kind_of_root)?;
     }
     Ok(())
 }
 
-fn one(root: BorrowedFd<'_>, op: &Operation<'_>, raw_layer: bool) -> Result<(), Errno> {
+fn one(root: BorrowedFd<'_>, op: &Operation<'_>, kind_of_root: Below) -> Result<(), Errno> {
     let mut dir: Option<OwnedFd> = None;
     let mut components = op.path.split(|b| *b == b'/').peekable();
     while let Some(component) = components.next() {
@@ -75,7 +85,7 @@ fn one(root: BorrowedFd<'_>, op: &Operation<'_>, raw_layer: bool) -> Result<(), 
         let name = name.as_c()?;
         let below = dir.as_ref().map_or(root, |d| d.as_fd());
         if components.peek().is_none() {
-            return last(below, name, op, raw_layer);
+            return last(below, name, op, kind_of_root);
         }
         dir = Some(match openat(below, name, DIR, Mode::empty()) {
             Ok(fd) => fd,
@@ -96,7 +106,7 @@ fn make_dir(below: BorrowedFd<'_>, name: &CStr, mode: u32) -> Result<(), Errno> 
     }
 }
 
-fn last(below: BorrowedFd<'_>, name: &CStr, op: &Operation<'_>, raw_layer: bool) -> Result<(), Errno> {
+fn last(below: BorrowedFd<'_>, name: &CStr, op: &Operation<'_>, kind_of_root: Below) -> Result<(), Errno> {
     const DIR_KIND: u8 = SeedKind::Dir as u8;
     const FILE: u8 = SeedKind::File as u8;
     const SYMLINK: u8 = SeedKind::Symlink as u8;
@@ -105,7 +115,10 @@ fn last(below: BorrowedFd<'_>, name: &CStr, op: &Operation<'_>, raw_layer: bool)
     const OPAQUE: u8 = SeedKind::OpaqueDir as u8;
     match op.kind {
         DIR_KIND => make_dir(below, name, op.mode),
-        OPAQUE if raw_layer => {
+        OPAQUE if kind_of_root == Below::PlainDirectory => {
+            mkdirat(below, name, Mode::from_bits_truncate(op.mode))
+        }
+        OPAQUE if kind_of_root == Below::UpperLayer => {
             mkdirat(below, name, Mode::from_bits_truncate(op.mode))?;
             let dir = openat(
                 below,

@@ -396,7 +396,7 @@ fn overlay(
     }
     if !upper_seed.is_empty() {
         let upper = openat(&layer, c"upper", PATH_DIR, Mode::empty()).at(Step::SeedUpper, label)?;
-        seed::carry_out(upper.as_fd(), upper_seed, true).at(Step::SeedUpper, label)?;
+        seed::carry_out(upper.as_fd(), upper_seed, seed::Below::UpperLayer).at(Step::SeedUpper, label)?;
     }
     mount::attach(lower.as_fd(), layer.as_fd(), c"lower").at(Step::OverlayLower, label)?;
     // Relative names keep the options free of characters that overlayfs would read as its own.
@@ -429,7 +429,7 @@ fn mount_tree(
     let at = target_for(root, &tree.target, true)?;
     mount::attach(mounted.as_fd(), at.as_fd(), c"").at(Step::BindAttach, label)?;
     if !tree.tree_seed.is_empty() {
-        seed::carry_out(mounted.as_fd(), &tree.tree_seed, false).at(Step::SeedTree, label)?;
+        seed::carry_out(mounted.as_fd(), &tree.tree_seed, seed::Below::Overlay).at(Step::SeedTree, label)?;
     }
     for hidden in &tree.hidden {
         if let Some(victim) = existing(mounted.as_fd(), hidden, true)? {

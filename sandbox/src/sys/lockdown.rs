@@ -146,8 +146,8 @@ pub(crate) fn drop_capabilities() -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) }).map(drop)
 }
 
-/// True where all five capability sets of the calling thread are empty.
-pub(crate) fn capabilities_empty() -> Result<bool, Errno> {
+/// True where the effective, permitted, inheritable and ambient sets of the calling thread are empty.
+pub(crate) fn capabilities_dropped() -> Result<bool, Errno> {
     let mut header = CapHeader { version: CAP_VERSION_3, pid: 0 };
     let mut data = [CapData::default(); 2];
     // SAFETY: as above; the kernel writes two CapData.
@@ -156,17 +156,30 @@ pub(crate) fn capabilities_empty() -> Result<bool, Errno> {
         return Ok(false);
     }
     for cap in 0..64 {
+        match prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_IS_SET as libc::c_ulong, cap) {
+            Ok(0) => {}
+            Ok(_) => return Ok(false),
+            Err(Errno::EINVAL) => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(true)
+}
+
+/// True where the bounding set is empty as well.
+pub(crate) fn bounding_set_empty() -> Result<bool, Errno> {
+    for cap in 0..64 {
         match prctl(libc::PR_CAPBSET_READ, cap, 0) {
             Ok(0) => {}
             Ok(_) => return Ok(false),
             Err(Errno::EINVAL) => break,
             Err(errno) => return Err(errno),
         }
-        match prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_IS_SET as libc::c_ulong, cap) {
-            Ok(0) => {}
-            Ok(_) => return Ok(false),
-            Err(errno) => return Err(errno),
-        }
     }
     Ok(true)
+}
+
+/// PR_SET_CHILD_SUBREAPER: orphans below this process become its children.
+pub(crate) fn adopt_orphans() -> Result<(), Errno> {
+    prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0).map(drop)
 }

@@ -34,6 +34,21 @@ pub(crate) fn clone_child(flags: u64) -> Result<Cloned, Errno> {
     }
 }
 
+/// fork(2) with a pidfd, by clone(2): no namespace, and no clone3(2). The caller must be single-threaded.
+pub(crate) fn fork_with_pidfd() -> Result<Cloned, Errno> {
+    let mut pidfd: RawFd = -1;
+    let flags = (libc::CLONE_PIDFD | libc::SIGCHLD) as libc::c_ulong;
+    // SAFETY: without CLONE_VM the child has its own copy of memory and returns here on its own stack. With CLONE_PIDFD
+    // the third argument, parent_tid on both architectures, is where the kernel stores the descriptor. The process is
+    // single-threaded, so no lock or allocator state is torn.
+    let ret = unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, &raw mut pidfd, 0usize, 0usize) };
+    match check(ret)? {
+        0 => Ok(Cloned::Child),
+        // SAFETY: the kernel stored a new descriptor, which nobody else owns.
+        pid => Ok(Cloned::Parent(pid as libc::pid_t, unsafe { OwnedFd::from_raw_fd(pidfd) })),
+    }
+}
+
 /// fork(2) as clone(2) has it, which the seccomp filter lets through (clone3(2) it does not): the child gets `None`. The
 /// caller must be single-threaded.
 pub(crate) fn fork_below_filter() -> Result<Option<libc::pid_t>, Errno> {
@@ -142,6 +157,27 @@ pub(crate) fn reap() -> Option<(libc::pid_t, libc::c_int)> {
     // SAFETY: status is valid for the call.
     let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
     if pid > 0 { Some((pid, status)) } else { None }
+}
+
+/// waitpid(2) of any child, waiting for one to end; `None` where none is left.
+pub(crate) fn reap_waiting() -> Option<(libc::pid_t, libc::c_int)> {
+    let mut status = 0;
+    loop {
+        // SAFETY: status is valid for the call.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, 0) };
+        if pid > 0 {
+            return Some((pid, status));
+        }
+        if Errno::last() != Errno::EINTR {
+            return None;
+        }
+    }
+}
+
+/// Whether the caller may signal `pid` (kill(2), signal 0): `Err(EPERM)` where it may not.
+pub(crate) fn may_signal(pid: libc::pid_t) -> Result<(), Errno> {
+    // SAFETY: takes numbers only; signal 0 is never delivered.
+    check(unsafe { libc::kill(pid, 0) }.into()).map(drop)
 }
 
 /// User and system time in microseconds and the largest resident size in KiB of all children waited for.

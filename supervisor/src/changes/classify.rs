@@ -4,14 +4,13 @@
 //! obeyed. Reading is `layer`'s, writing the patch is `patch`'s.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::BorrowedFd;
 
 use gix_hash::ObjectId;
 
 use super::convert::{ConvertError, Converter};
 use super::globs::{GlobError, GlobList};
 use super::ignore::Ignores;
-use super::layer::{self, Descend, LayerError};
+use super::layer::{self, Changed, Descend, LayerError};
 use super::repo::{Repo, RepoError};
 use super::tree::{self, TreeError, TreeView, is_file};
 use super::{dotgit, show};
@@ -127,10 +126,11 @@ impl Caps {
 /// Compares the layer with the base tree of `repo` and holds every change against `rules`.
 pub fn collect(
     repo: &Repo,
-    layer_root: BorrowedFd<'_>,
+    changed: Changed<'_>,
     rules: &ChangeRules,
     caps: &Caps,
 ) -> Result<ChangeSet, CollectError> {
+    let layer_root = changed.root();
     let layer_fd = layer_root.try_clone_to_owned().map_err(|e| LayerError::Io {
         path: Vec::new(),
         step: "fcntl",
@@ -155,7 +155,7 @@ pub fn collect(
     let mut ignores = Ignores::default();
     // Directories that hold nothing tracked and are ignored need no list of what is in them.
     let mut skipped = BTreeSet::new();
-    let entries = layer::scan(layer_root, layer::Limits::for_max_files(caps.max_files), |path, _| {
+    let entries = changed.scan(layer::Limits::for_max_files(caps.max_files), |path, _| {
         let base = view.entry(path)?;
         if base.as_ref().is_none_or(|e| e.mode != tree::DIR) && ignores.is_ignored(&view, path, true)? {
             skipped.insert(path.to_vec());

@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use bstr::ByteSlice;
 use proctor_sandbox::seed::{Seed, SeedError};
@@ -76,8 +77,15 @@ impl Builder {
     }
 }
 
-/// Builds the private `.git` for a sandbox over the work tree of `repo`.
+/// Builds the private `.git` for a sandbox over the work tree of `repo`, its objects mounted at [`OBJECTS_INSIDE`].
 pub fn git_view(repo: &Repo) -> Result<GitView, GitViewError> {
+    let inside: Vec<PathBuf> =
+        (0..repo.object_dirs().len()).map(|i| PathBuf::from(format!("{OBJECTS_INSIDE}/{i}"))).collect();
+    Ok(GitView { object_dirs: repo.object_dirs().to_vec(), ..git_view_with(repo, &inside)? })
+}
+
+/// The same with the objects where they are: `object_dirs` are the sandbox's paths of them.
+pub fn git_view_with(repo: &Repo, object_dirs: &[PathBuf]) -> Result<GitView, GitViewError> {
     let mut out = Builder { seed: Seed::new(), files: BTreeMap::new() };
     out.seed.opaque_dir(b".git", 0o755)?;
     for dir in
@@ -92,13 +100,37 @@ pub fn git_view(repo: &Repo) -> Result<GitView, GitViewError> {
     index_copy(repo, &mut out)?;
     out.file(b"config", &config::generate(repo)?)?;
     let mut alternates = Vec::new();
-    for i in 0..repo.object_dirs().len() {
-        alternates.extend_from_slice(format!("{OBJECTS_INSIDE}/{i}\n").as_bytes());
+    for dir in object_dirs {
+        alternates.extend_from_slice(&alternate(dir)?);
+        alternates.push(b'\n');
     }
     out.file(b"objects/info/alternates", &alternates)?;
     shallow(repo, &mut out)?;
     sparse_checkout(repo, &mut out)?;
-    Ok(GitView { seed: out.seed, object_dirs: repo.object_dirs().to_vec(), files: out.files })
+    Ok(GitView { seed: out.seed, object_dirs: object_dirs.to_vec(), files: out.files })
+}
+
+/// A path as a line of `objects/info/alternates`: one that looks quoted or like a comment is quoted (gitrepository-layout(5)).
+fn alternate(dir: &Path) -> Result<Vec<u8>, RepoError> {
+    let bytes = dir.as_os_str().as_bytes();
+    if bytes.iter().any(|b| b.is_ascii_control()) {
+        return Err(RepoError::malformed(
+            dir,
+            "has a control character in its path, which no alternate can name",
+        ));
+    }
+    if !bytes.starts_with(b"\"") && !bytes.starts_with(b"#") {
+        return Ok(bytes.to_vec());
+    }
+    let mut quoted = vec![b'"'];
+    for byte in bytes {
+        if matches!(byte, b'"' | b'\\') {
+            quoted.push(b'\\');
+        }
+        quoted.push(*byte);
+    }
+    quoted.push(b'"');
+    Ok(quoted)
 }
 
 /// References as of now: ids packed, symbolic ones loose.

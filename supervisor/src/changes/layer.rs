@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
+use super::copy::Manifest;
 use super::show;
 
 const RESOLVE: ResolveFlags =
@@ -97,6 +98,39 @@ pub enum Descend {
     Count,
     /// Nothing of it.
     Skip,
+}
+
+/// What the changes are read from.
+#[derive(Debug, Clone, Copy)]
+pub enum Changed<'a> {
+    /// The top of an overlay's upper layer.
+    Upper(BorrowedFd<'a>),
+    /// The top of a private copy, and what it was.
+    Copy(BorrowedFd<'a>, &'a Manifest),
+}
+
+impl<'a> Changed<'a> {
+    /// The directory that content is read from.
+    pub fn root(self) -> BorrowedFd<'a> {
+        match self {
+            Self::Upper(root) | Self::Copy(root, _) => root,
+        }
+    }
+
+    /// Lists the differences (see [`scan`] and [`super::copy::scan`]).
+    ///
+    /// # Errors
+    /// What the visitor says, or [`LayerError`].
+    pub fn scan<E: From<LayerError>>(
+        self,
+        limits: Limits,
+        visit: impl FnMut(&[u8], bool) -> Result<Descend, E>,
+    ) -> Result<Vec<Entry>, E> {
+        match self {
+            Self::Upper(root) => scan(root, limits, visit),
+            Self::Copy(root, manifest) => super::copy::scan(root, manifest, limits, visit),
+        }
+    }
 }
 
 /// Limits of a scan.
@@ -209,7 +243,7 @@ fn level(fd: OwnedFd, path: Vec<u8>) -> Result<Level, LayerError> {
 }
 
 /// Opens a directory beneath `parent`; one that its owner may not read is made readable first.
-fn open_dir(
+pub(super) fn open_dir(
     parent: BorrowedFd<'_>,
     name: std::borrow::Cow<'_, std::ffi::CStr>,
     path: &[u8],
@@ -279,6 +313,36 @@ fn examine(parent: BorrowedFd<'_>, name: &std::ffi::CStr, path: Vec<u8>) -> Resu
                 .into_bytes(),
         ),
         0o020000 if stat.st_rdev == 0 => Kind::Whiteout,
+        0o020000 | 0o060000 => Kind::Device,
+        0o010000 => Kind::Fifo,
+        _ => Kind::Socket,
+    };
+    Ok(Entry { path, kind, mode: stat.st_mode & 0o7777, nlink: nlink(&stat) })
+}
+
+/// An entry of a plain directory, in which no mark has a meaning: a character device is one.
+pub(super) fn examine_plain(
+    parent: BorrowedFd<'_>,
+    name: &std::ffi::CStr,
+    path: Vec<u8>,
+) -> Result<Entry, LayerError> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let fd = rustix::fs::openat2(parent, name, flags, Mode::empty(), resolve)
+        .map_err(|e| io(&path, "openat2", e))?;
+    let stat = rustix::fs::fstat(&fd).map_err(|e| io(&path, "fstat", e))?;
+    let kind = match stat.st_mode & 0o170000 {
+        0o100000 => {
+            let names = xattrs(&fd, &path)?;
+            let capability = names.split(|b| *b == 0).any(|n| n == b"security.capability");
+            Kind::File { size: stat.st_size.unsigned_abs(), capability }
+        }
+        0o040000 => Kind::Dir { opaque: false, counted: None },
+        0o120000 => Kind::Symlink(
+            rustix::fs::readlinkat(&fd, c"", Vec::new())
+                .map_err(|e| io(&path, "readlinkat", e))?
+                .into_bytes(),
+        ),
         0o020000 | 0o060000 => Kind::Device,
         0o010000 => Kind::Fifo,
         _ => Kind::Socket,

@@ -6,6 +6,7 @@
 
 pub mod classify;
 pub mod convert;
+pub mod copy;
 pub mod dotgit;
 pub(crate) mod gitfile;
 pub mod gitview;

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use super::classify::{Caps, ChangeRules, ChangeSet, CollectError, collect};
 use super::globs::GlobList;
+use super::layer::Changed;
 use super::repo::{Repo, bytes_path};
 
 /// A repository in a temporary directory, and a directory that stands for an overlay's upper.
@@ -107,7 +108,7 @@ impl Fixture {
     pub(crate) fn collect(&self, rules: &ChangeRules) -> Result<ChangeSet, CollectError> {
         use std::os::fd::AsFd;
         let caps = Caps::new(1000, 32 << 20);
-        collect(&self.repo(), self.layer().as_fd(), rules, &caps)
+        collect(&self.repo(), Changed::Upper(self.layer().as_fd()), rules, &caps)
     }
 
     /// Checks the patch of `set` with the real git: applied to a clean clone, index and work tree are the result.

@@ -172,7 +172,7 @@ fn facts_lines(facts: &Facts) -> Vec<Line> {
     };
     lines.push(Line { what: "Landlock", state, found: format!("ABI {}", facts.landlock_abi), mend });
     let seccomp = if facts.seccomp { State::Ok } else { State::Missing };
-    let (rules, instructions) = proctor_sandbox::seccomp::size();
+    let (rules, instructions) = proctor_sandbox::seccomp::size(proctor_sandbox::spec::Level::Full);
     lines.push(Line {
         what: "seccomp",
         state: seccomp,

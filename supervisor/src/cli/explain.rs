@@ -89,7 +89,7 @@ fn machine(plan: &Plan, disk: u64) -> Value {
         },
         "disk_bytes": disk,
         "landlock_abi": proctor_sandbox::landlock::kernel_abi(),
-        "seccomp_rules": proctor_sandbox::seccomp::size().0,
+        "seccomp_rules": proctor_sandbox::seccomp::size(proctor_sandbox::spec::Level::Full).0,
     })
 }
 
@@ -122,7 +122,7 @@ fn people(plan: &Plan, disk: u64) -> String {
     line("  always   /dev with null, zero, full, random, urandom, pts; fresh /proc, kernel files masked, /proc/sys read-only".into());
     let files: Vec<String> = view::files(options.net).iter().map(|f| f.path.display().to_string()).collect();
     line(format!("  made up  {}", files.join(" ")));
-    let (rules, instructions) = proctor_sandbox::seccomp::size();
+    let (rules, instructions) = proctor_sandbox::seccomp::size(proctor_sandbox::spec::Level::Full);
     line(format!(
         "  kernel   Landlock ABI {}: reads below /, writes below what is writable above; seccomp: {rules} rules, {instructions} instructions",
         proctor_sandbox::landlock::kernel_abi()

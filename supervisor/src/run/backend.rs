@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 
 use proctor_sandbox::launch::Launcher;
 use proctor_sandbox::seed::Seed;
+use proctor_sandbox::spec::Level;
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -82,6 +83,8 @@ pub(super) struct Needs<'a> {
     pub run_id: &'a str,
     /// Bytes of host memory.
     pub memory: u64,
+    /// The level of every sandbox of the run.
+    pub level: Level,
     /// Hidden paths that exist.
     pub hidden: Vec<std::path::PathBuf>,
     /// Where the raw logs go.
@@ -153,6 +156,7 @@ pub(super) async fn run(needs: Needs<'_>, interrupt: &mut Interrupt) -> Result<B
         hidden: needs.hidden.clone(),
         tree_seed: Seed::new(),
         stdio: vec![stdin, out_write, err_write],
+        level: needs.level,
     };
     let started = match sandbox::start(needs.launcher, needs.plan, needs.run_id, needs.memory, wanted) {
         Ok(started) => started,

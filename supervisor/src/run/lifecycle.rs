@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use proctor_sandbox::launch::Launcher;
+use proctor_sandbox::spec::Level;
 use serde_json::{Value, json};
 
 use super::approve::Approver;
@@ -12,6 +13,7 @@ use super::backend::{BackendRun, Needs, Settled};
 use super::checks::CheckRun;
 use super::hidden::masks;
 use super::interrupt::Interrupt;
+use super::level::{self, Chosen};
 use super::log::RunLog;
 use super::plan::{Plan, PlanError};
 use super::progress::Ui;
@@ -115,6 +117,7 @@ pub fn run(
         review: None,
         secrets_short: Vec::new(),
         git_changes: GitChanges::default(),
+        level: Chosen { level: Level::Full, why_not_full: None },
     };
     let stepped = runtime.block_on(run.steps());
     // A reading that was given up on is not waited for.
@@ -191,6 +194,7 @@ pub(super) struct Run<'a> {
     pub(super) review: Option<CheckRun>,
     pub(super) secrets_short: Vec<String>,
     pub(super) git_changes: GitChanges,
+    pub(super) level: Chosen,
 }
 
 /// An event of the supervisor.
@@ -226,6 +230,16 @@ impl Run<'_> {
                 return Ok(());
             }
         };
+        let lowest = self.plan.resolved.options.min_level;
+        let tree = self.plan.repo.root_path();
+        self.level = match level::choose(self.launcher, &self.plan.dirs, tree, lowest, &self.freshness.run_id)
+        {
+            Ok(chosen) => chosen,
+            Err(why) => {
+                self.facts.sandbox = SandboxFact::Unavailable { why, missing: Vec::new() };
+                return Ok(());
+            }
+        };
         self.phase("backend");
         self.run_backend(hidden.clone(), &mut interrupt).await;
         if self.backend.is_some() {
@@ -249,6 +263,7 @@ impl Run<'_> {
             plan: &self.plan,
             run_id: &self.freshness.run_id,
             memory: self.host.memory,
+            level: self.level.level,
             hidden,
             evidence: &self.evidence,
             log: &self.log,

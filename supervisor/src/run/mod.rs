@@ -5,13 +5,16 @@
 //! sandboxes and wait for them; `settle` fills the report's fields. The verdict itself is made in [`crate::verdict`].
 
 pub mod approve;
+pub mod area;
 mod backend;
 mod checks;
 mod conclude;
+pub mod confined;
 pub mod guard;
 mod hidden;
 pub mod identity;
 mod interrupt;
+pub mod level;
 mod lifecycle;
 pub mod log;
 mod memory;

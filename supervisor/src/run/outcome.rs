@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 
 use proctor_sandbox::running::Running;
+use proctor_sandbox::spec::Level;
 
 use super::backend::{self, BackendError};
 use super::interrupt::Interrupt;
 use super::lifecycle::{Run, approval_fact, supervisor};
 use super::sandbox::{self, StartError};
+use super::settle;
 use super::supervise::{Finish, MAX_REQUESTS, Stop};
 use crate::event::{EventType, format_micros, now_micros};
 use crate::evidence::payload;
@@ -23,7 +25,9 @@ impl Run<'_> {
                 self.facts.backend = Ending::StartFailed { why: error.to_string() };
                 self.facts.backend_tree = TreeEnd::Dead;
                 self.log.emit(
-                    supervisor(EventType::SandboxReady).with("level", "full").with("program", "not executed"),
+                    supervisor(EventType::SandboxReady)
+                        .with("level", settle::level_word(self.level.level))
+                        .with("program", "not executed"),
                 );
                 return;
             }
@@ -39,7 +43,13 @@ impl Run<'_> {
                 // Cut, whether it was still running when that was seen or had just ended.
                 let cut = ran.captured.iter().any(|(_, end)| end.beyond_cap > 0);
                 self.facts.backend = if cut { Ending::Stopped } else { ending };
-                self.facts.backend_tree = TreeEnd::Dead;
+                self.facts.backend_tree = if finish.ended.emptied {
+                    TreeEnd::Dead
+                } else {
+                    TreeEnd::NotProved {
+                        why: "its init was killed before it had seen that no process is left".to_owned(),
+                    }
+                };
             }
             Err(why) => {
                 self.facts.backend = Ending::Signalled(9);
@@ -158,6 +168,9 @@ impl Run<'_> {
             if usage.task_refusals > 0 {
                 self.resource_limit("pids", "--pids-limit", limits.pids.value, version);
             }
+        }
+        if running.level() == Level::Landlock {
+            return;
         }
         match running.disk_usage() {
             // Full to the last pages: a write was refused, or the next one would have been.

@@ -3,16 +3,27 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
+use super::confined::Copied;
 use super::plan::Plan;
 use super::settle;
 use crate::changes::classify::{Caps, ChangeSet, collect};
 use crate::changes::gitview::touched;
+use crate::changes::layer::Changed;
 use crate::changes::patch::write::{PatchError, PatchInfo, write_patch};
 use crate::evidence::PATCH;
 use crate::evidence::secrets::SecretScanner;
 use crate::report::GitChanges;
 use crate::verdict::SecretFinding;
+
+/// What a dead sandbox left.
+pub(super) enum Layer {
+    /// An overlay's upper layer.
+    Upper(OwnedFd),
+    /// A private copy.
+    Copied(Arc<Copied>),
+}
 
 /// What was read.
 pub(super) struct Reading {
@@ -29,7 +40,7 @@ pub(super) struct Reading {
 }
 
 /// Reads the layer. Bounded by the run's limits, and called when nothing writes it any more.
-pub(super) fn read(plan: &Plan, layer: &OwnedFd, scanner: &SecretScanner) -> Reading {
+pub(super) fn read(plan: &Plan, layer: &Layer, scanner: &SecretScanner) -> Reading {
     let limits = &plan.resolved.options.limits;
     let mut reading = Reading {
         git_changes: GitChanges::default(),
@@ -38,7 +49,11 @@ pub(super) fn read(plan: &Plan, layer: &OwnedFd, scanner: &SecretScanner) -> Rea
         limits: Vec::new(),
         secrets: Vec::new(),
     };
-    match touched(&plan.git, layer.as_fd()) {
+    let (changed, git) = match layer {
+        Layer::Upper(layer) => (Changed::Upper(layer.as_fd()), &plan.git),
+        Layer::Copied(copied) => (Changed::Copy(copied.tree.as_fd(), &copied.manifest), &copied.git),
+    };
+    match touched(git, changed.root()) {
         Ok(found) => {
             reading.git_changes = GitChanges {
                 count: found.count,
@@ -51,7 +66,7 @@ pub(super) fn read(plan: &Plan, layer: &OwnedFd, scanner: &SecretScanner) -> Rea
         }
     }
     let caps = Caps::new(limits.max_files, limits.max_patch);
-    let set = match collect(&plan.repo, layer.as_fd(), &plan.rules, &caps) {
+    let set = match collect(&plan.repo, changed, &plan.rules, &caps) {
         Ok(set) => set,
         Err(error) => {
             if let Some((what, limit, option)) = error.limit() {

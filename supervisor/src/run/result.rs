@@ -9,7 +9,7 @@ use super::backend::{Settled, answer_event};
 use super::checks::{self, Check, CheckRun};
 use super::interrupt::Interrupt;
 use super::lifecycle::{Run, approval_fact, supervisor};
-use super::reading::{self, Reading};
+use super::reading::{self, Layer, Reading};
 use super::settle;
 use crate::changes::seeds::result_seed;
 use crate::event::{EventType, NewEvent, Source, format_micros, now_micros};
@@ -34,7 +34,11 @@ impl Run<'_> {
                 return;
             }
         };
-        let layer = match ran.started.running.upper_layer() {
+        let layer = match &ran.started.copied {
+            Some(copied) => Ok(Layer::Copied(Arc::clone(copied))),
+            None => ran.started.running.upper_layer().map(Layer::Upper),
+        };
+        let layer = match layer {
             Ok(layer) => layer,
             Err(error) => {
                 self.facts.changes = failed(error.to_string());

@@ -12,9 +12,10 @@ use proctor_sandbox::error::LaunchError;
 use proctor_sandbox::launch::{Descriptors, Launcher};
 use proctor_sandbox::running::Running;
 use proctor_sandbox::seed::Seed;
-use proctor_sandbox::spec::{self, InjectedFile, Mount, Program, SandboxSpec, Tree};
+use proctor_sandbox::spec::{self, InjectedFile, Level, Mount, Program, SandboxSpec, Tree};
 use rustix::fs::fstat;
 
+use super::confined::{self, Copied};
 use super::identity::{HostId, IdentityError};
 use super::plan::Plan;
 use super::state_dirs;
@@ -48,6 +49,8 @@ pub struct Wanted {
     pub tree_seed: Seed,
     /// Descriptors 0, 1, 2 and further ones.
     pub stdio: Vec<OwnedFd>,
+    /// The level.
+    pub level: Level,
 }
 
 /// A started sandbox.
@@ -62,6 +65,8 @@ pub struct Started {
     pub enforcers: BTreeMap<&'static str, &'static str>,
     /// Bytes of the private file systems.
     pub disk: u64,
+    /// At level `landlock` the copy that it works on; else the overlay's upper layer is the sandbox's.
+    pub copied: Option<Arc<Copied>>,
     /// Held while the sandbox lives.
     pub identity: HostId,
 }
@@ -101,6 +106,7 @@ pub fn specification(
     let mut files = view::files(wanted.net);
     files.extend(wanted.files.iter().cloned());
     Ok(SandboxSpec {
+        level: Level::Full,
         program: Some(Program { argv: wanted.argv.clone(), env: wanted.env.clone(), cwd: root.to_owned() }),
         identity,
         view: wanted.mounts.clone(),
@@ -140,19 +146,35 @@ pub fn start(
     let limits = &plan.resolved.options.limits;
     let identity = HostId::take(state_dirs::uid_locks())?;
     let disk = disk_bytes(limits, memory);
-    let spec = specification(plan, &wanted, identity.identity, disk).map_err(StartError::Sandbox)?;
+    let name = format!("proctor-{run_id}-{}", wanted.role);
+    let mut spec = specification(plan, &wanted, identity.identity, disk).map_err(StartError::Sandbox)?;
+    let mut missing = Vec::new();
+    let mut copied = None;
+    if wanted.level == Level::Landlock {
+        let confined =
+            confined::confine(plan, spec, &name, &wanted.tree_seed).map_err(StartError::Sandbox)?;
+        missing = confined.missing;
+        spec = confined.spec;
+        copied = Some(confined.copied);
+    }
     let wanted_limits = CgroupLimits {
         memory: Some(limits.memory.value),
         tasks: Some(limits.pids.value + 1),
         cpus: limits.cpus,
     };
-    let name = format!("proctor-{run_id}-{}", wanted.role);
     let cgroup = Cgroup::create(&name, &wanted_limits).map_err(|e| {
         StartError::Limit(format!("a cgroup was made and cannot be limited: {e}; see `proctor doctor`"))
     })?;
     let has = |f: fn(&Cgroup) -> bool| cgroup.as_ref().is_some_and(f);
-    let mut missing = Vec::new();
     let mut enforcers = BTreeMap::from([("disk", "tmpfs"), ("pids", "rlimit")]);
+    if wanted.level == Level::Landlock {
+        if limits.disk.explicit {
+            return Err(StartError::Limit(
+                "--disk was given and level landlock has no file system of its own to limit: leave the option out, or run where level full is to be had".into(),
+            ));
+        }
+        enforcers.insert("disk", "none");
+    }
     let cgroup_name = match cgroup.as_ref().map(Cgroup::version) {
         Some("v2") => "cgroup2",
         _ => "cgroup1",
@@ -169,8 +191,16 @@ pub fn start(
         watch_memory = Some(limits.memory.value);
         missing.push("memory limit: no cgroup to be had; the process tree's resident size is watched, which is not enforcement".to_owned());
     }
+    let counts_own = wanted.level == Level::Full || rustix::process::geteuid().is_root();
     if has(Cgroup::limits_tasks) {
         enforcers.insert("pids", cgroup_name);
+    } else if !counts_own && limits.pids.explicit {
+        return Err(StartError::Limit(
+            "--pids-limit was given and no cgroup can enforce it here: at level landlock an rlimit counts all tasks of this user; run under a delegated cgroup (systemd-run --user --scope -p Delegate=yes), or leave the option out".into(),
+        ));
+    } else if !counts_own {
+        enforcers.insert("pids", "none");
+        missing.push("task limit: no cgroup to be had, and at level landlock an rlimit would count all tasks of this user".to_owned());
     }
     if has(Cgroup::limits_cpu) {
         enforcers.insert("cpus", cgroup_name);
@@ -179,16 +209,26 @@ pub fn start(
             "--cpus was given and no cgroup can enforce it here: run under a delegated cgroup (systemd-run --user --scope -p Delegate=yes), or leave the option out".into(),
         ));
     }
-    let descriptors = Descriptors {
-        stdio: wanted.stdio,
-        upper_seed: plan.git.seed.clone(),
-        tree_seed: wanted.tree_seed,
-        cgroup,
+    let (upper_seed, tree_seed) = match wanted.level {
+        Level::Full => (plan.git.seed.clone(), wanted.tree_seed),
+        // The copy has them already.
+        Level::Landlock => (Seed::new(), Seed::new()),
     };
+    let descriptors = Descriptors { stdio: wanted.stdio, upper_seed, tree_seed, cgroup };
     let running = launcher.launch(&spec, descriptors).map_err(|e| match e {
         LaunchError::Exec { .. } => StartError::Program(e),
         e => StartError::Sandbox(e),
     })?;
+    if wanted.level == Level::Landlock {
+        missing.extend(confined::NEVER.iter().map(|text| (*text).to_owned()));
+        missing.extend(confined::also_missing());
+        if !running.enforced().has(Mechanism::MetadataServed) {
+            missing.push(
+                "changes of mode, owner and times: refused, because another seccomp listener is in force"
+                    .to_owned(),
+            );
+        }
+    }
     if !running.enforced().has(Mechanism::LandlockScope) {
         missing
             .push("signal and abstract socket scoping: the kernel's Landlock is older than ABI 6".to_owned());
@@ -208,7 +248,7 @@ pub fn start(
             missing.push("supplementary groups: an ordinary user cannot drop the caller's own".to_owned());
         }
     }
-    Ok(Started { running: Arc::new(running), missing, watch_memory, enforcers, disk, identity })
+    Ok(Started { running: Arc::new(running), missing, watch_memory, enforcers, disk, copied, identity })
 }
 
 /// Whether the host hands core dumps to a program (core(5)). Unreadable counts as yes.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use proctor_sandbox::running::{Ended, Running};
+use proctor_sandbox::spec::Level;
 use serde_json::{Value, json};
 
 use super::backend::Settled;
@@ -104,7 +105,7 @@ pub(super) fn sandbox_info(started: Option<&Started>, net: Network) -> SandboxIn
                     started.running.cgroup_version().map(str::to_owned)
                 }
                 M::Seccomp => {
-                    let (rules, instructions) = proctor_sandbox::seccomp::size();
+                    let (rules, instructions) = proctor_sandbox::seccomp::size(started.running.level());
                     Some(format!("{rules} rules, {instructions} instructions"))
                 }
                 _ => None,
@@ -112,7 +113,20 @@ pub(super) fn sandbox_info(started: Option<&Started>, net: Network) -> SandboxIn
             Mechanism { name: m.name(), version, detail: Some(m.what().to_owned()) }
         })
         .collect();
-    SandboxInfo { level: Some("full".into()), mechanisms, missing: started.missing.clone(), network }
+    SandboxInfo {
+        level: Some(level_word(started.running.level()).into()),
+        mechanisms,
+        missing: started.missing.clone(),
+        network,
+    }
+}
+
+/// The level's name in reports.
+pub(super) fn level_word(level: Level) -> &'static str {
+    match level {
+        Level::Full => "full",
+        Level::Landlock => "landlock",
+    }
 }
 
 /// Every limit of the run.

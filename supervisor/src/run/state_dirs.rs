@@ -33,7 +33,12 @@ impl StateDirs {
 
     /// Everything that no sandbox may show.
     pub fn own(&self) -> Vec<PathBuf> {
-        let mut all = vec![self.state.clone(), self.system.clone(), PathBuf::from("/run/proctor")];
+        let mut all = vec![
+            self.state.clone(),
+            self.system.clone(),
+            PathBuf::from("/run/proctor"),
+            PathBuf::from("/var/lib/proctor"),
+        ];
         all.extend(self.config.clone());
         all
     }

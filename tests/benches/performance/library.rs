@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use proctor_sandbox::launch::{Descriptors, Launcher};
-use proctor_sandbox::spec::{Identity, Limits, Mount, Network, Program, SandboxSpec, Tree};
+use proctor_sandbox::spec::{Identity, Level, Limits, Mount, Network, Program, SandboxSpec, Tree};
 use serde_json::Value;
 
 use crate::stats::{Subject, interleaved};

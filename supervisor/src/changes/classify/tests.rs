@@ -307,14 +307,14 @@ fn limits_are_typed() {
         f.up(format!("f{i}"), "x");
     }
     let caps = Caps { max_files: 10, max_content: 1 << 20 };
-    let error = collect(&f.repo(), f.layer().as_fd(), &allow_all(), &caps).unwrap_err();
+    let error = collect(&f.repo(), Changed::Upper(f.layer().as_fd()), &allow_all(), &caps).unwrap_err();
     assert!(error.limit().is_some());
     assert_eq!(
         error.to_string(),
         "more than 10 files were changed, ignored ones included; raise --max-files if that many are meant"
     );
     let caps = Caps { max_files: 100, max_content: 0 };
-    let error = collect(&f.repo(), f.layer().as_fd(), &allow_all(), &caps).unwrap_err();
+    let error = collect(&f.repo(), Changed::Upper(f.layer().as_fd()), &allow_all(), &caps).unwrap_err();
     assert!(error.limit().is_some());
     assert_eq!(
         error.to_string(),
@@ -571,7 +571,7 @@ fn all_changed_content_together_has_a_limit_and_what_is_only_touched_has_none() 
     f.up("tracked", vec![b'x'; 5000]);
     f.up("a", vec![0; 3000]);
     let caps = Caps::new(100, 1000);
-    let collect = || collect(&f.repo(), f.layer().as_fd(), &allow_all(), &caps);
+    let collect = || collect(&f.repo(), Changed::Upper(f.layer().as_fd()), &allow_all(), &caps);
     assert_eq!(names(&collect().unwrap()), ["added a"]);
     f.up("b", vec![0; 1001]);
     let error = collect().unwrap_err();

@@ -1,0 +1,99 @@
+//! What level `landlock` shows: every rule of its ruleset, added in the launcher, because there are no mounts to wait
+//! for. Landlock cannot deny below what it allows, so what is masked is left out: its directory is not granted as a
+//! whole, but everything else in it is.
+
+use std::ffi::CString;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+use crate::error::{LaunchError, Step, StepError};
+use crate::landlock::Domain;
+use crate::plan::DEVICES;
+use crate::spec::{Mount, SandboxSpec};
+
+/// Rules of one sandbox.
+const MAX_RULES: usize = 10_000;
+
+struct Grants<'a> {
+    domain: &'a Domain,
+    masks: Vec<&'a PathBuf>,
+    rules: usize,
+}
+
+/// Adds the rules that `spec` asks for.
+///
+/// # Errors
+/// A path is not there, is reached through a link, or there are too many.
+pub(crate) fn add(spec: &SandboxSpec, domain: &Domain) -> Result<(), LaunchError> {
+    let masks = spec.view.iter().filter_map(|mount| match mount {
+        Mount::Mask { target } => Some(target),
+        _ => None,
+    });
+    let mut grants = Grants { domain, masks: masks.collect(), rules: 0 };
+    grants.allow(Path::new("/proc"), domain.read)?;
+    for name in DEVICES {
+        grants.allow(&Path::new("/dev").join(name), domain.device)?;
+    }
+    for mount in &spec.view {
+        match mount {
+            Mount::Bind { source, writable, .. } => {
+                grants.around_masks(source, if *writable { domain.write } else { domain.read })?;
+            }
+            Mount::Private { target, .. } => grants.allow(target, domain.write)?,
+            Mount::Mask { .. } => {}
+            // Refused before: nothing of the kind can be made here.
+            Mount::Overlay { .. } | Mount::Symlink { .. } => {}
+        }
+    }
+    if let Some(tree) = &spec.tree {
+        let meta = std::fs::symlink_metadata(&tree.path);
+        if !meta.is_ok_and(|meta| (meta.dev(), meta.ino()) == (tree.dev, tree.ino)) {
+            let subject = tree.path.to_string_lossy();
+            return Err(StepError::new(Step::SourceChanged, subject, Errno::ESTALE).into());
+        }
+        grants.allow(&tree.path, if tree.writable { domain.write } else { domain.read })?;
+    }
+    Ok(())
+}
+
+impl Grants<'_> {
+    fn allow(&mut self, path: &Path, access: u64) -> Result<(), LaunchError> {
+        let at = |step: Step| move |errno: Errno| StepError::new(step, path.to_string_lossy(), errno);
+        self.rules += 1;
+        if self.rules > MAX_RULES {
+            return Err(LaunchError::Spec(format!(
+                "more than {MAX_RULES} rules are needed to show everything but what is masked; show less"
+            )));
+        }
+        let c_path = CString::new(path.as_os_str().as_bytes())
+            .map_err(|_| LaunchError::Spec(format!("path {} has a NUL byte", path.display())))?;
+        let fd = crate::child::open_source(&c_path).map_err(at(Step::OpenSource))?;
+        self.domain.allow(fd.as_fd(), access).map_err(at(Step::LandlockRule))?;
+        Ok(())
+    }
+
+    fn around_masks(&mut self, path: &Path, access: u64) -> Result<(), LaunchError> {
+        if self.masks.iter().any(|mask| path.starts_with(mask)) {
+            return Ok(());
+        }
+        if !self.masks.iter().any(|mask| mask.starts_with(path)) {
+            return self.allow(path, access);
+        }
+        let failed = |e: std::io::Error| {
+            let errno = Errno::from_raw(e.raw_os_error().unwrap_or(0));
+            LaunchError::from(StepError::new(Step::OpenSource, path.to_string_lossy(), errno))
+        };
+        for entry in std::fs::read_dir(path).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            // What a link leads to is granted where it is, or not at all.
+            if !entry.file_type().map_err(failed)?.is_symlink() {
+                self.around_masks(&entry.path(), access)?;
+            }
+        }
+        Ok(())
+    }
+}
