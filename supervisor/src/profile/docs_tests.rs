@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
 use super::keys::{KEYS, Key, Merge};
-use super::{layers, protect, raw, view};
+use super::{host, layers, protect, raw, view};
 use crate::cli::run_args::RunArgs;
 
 #[derive(clap::Parser)]
@@ -147,8 +147,15 @@ fn generated() -> Vec<(&'static str, String)> {
         let raw: view::RawView = toml::from_str(text).unwrap();
         views.push_str(&format!("| `{name}` | {} |\n", raw.description.get_ref()));
     }
+    let mut places = "| placeholder | variable | else |\n| --- | --- | --- |\n".to_owned();
+    for known in host::PLACEHOLDERS {
+        let variables: Vec<String> = known.variables.iter().map(|name| format!("`{name}`")).collect();
+        let usual = known.usual.map_or_else(|| "–".to_owned(), |usual| format!("`{usual}`"));
+        places.push_str(&format!("| `{{{}}}` | {} | {usual} |\n", known.name, variables.join(", ")));
+    }
     let full = include_str!("../../../fixtures/profiles/valid/full.toml");
     vec![
+        ("placeholders", places),
         ("keys", keys),
         ("protect", list(&protect::BUILT_IN_PROTECT)),
         ("hide", list(protect::BUILT_IN_HIDE)),

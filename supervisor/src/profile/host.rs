@@ -23,6 +23,83 @@ pub struct HostFacts {
     pub memory: u64,
 }
 
+/// Variables that lead to credentials: to the file or directory itself (an empty name), or to a directory that holds
+/// some under these names.
+const CREDENTIALS: &[(&str, &[&str])] = &[
+    ("CARGO_HOME", &["credentials", "credentials.toml"]),
+    ("GRADLE_USER_HOME", &["gradle.properties"]),
+    ("npm_config_userconfig", &[""]),
+    ("NPM_CONFIG_USERCONFIG", &[""]),
+    ("npm_config_globalconfig", &[""]),
+    ("PIP_CONFIG_FILE", &[""]),
+    ("UV_CREDENTIALS_DIR", &[""]),
+    ("GOENV", &[""]),
+    ("NETRC", &[""]),
+    (
+        "XDG_CONFIG_HOME",
+        &["gh", "gcloud", "git/credentials", "pip/pip.conf", "pypoetry/auth.toml", "go/env", "pnpm/rc"],
+    ),
+    ("XDG_DATA_HOME", &["keyrings", "uv/credentials"]),
+    ("GNUPGHOME", &[""]),
+    ("DOCKER_CONFIG", &["config.json"]),
+    ("AWS_SHARED_CREDENTIALS_FILE", &[""]),
+    ("CLOUDSDK_CONFIG", &[""]),
+    ("GOOGLE_APPLICATION_CREDENTIALS", &[""]),
+    ("GH_CONFIG_DIR", &[""]),
+    ("PGPASSFILE", &[""]),
+];
+
+/// A word in braces that stands for a directory of the caller's.
+#[derive(Debug)]
+pub struct Placeholder {
+    /// The word.
+    pub name: &'static str,
+    /// Variables that say where, first one set wins; a relative value does not count.
+    pub variables: &'static [&'static str],
+    /// Where it is otherwise; `None` where only a variable can say.
+    pub usual: Option<&'static str>,
+}
+
+const fn place(
+    name: &'static str,
+    variables: &'static [&'static str],
+    usual: Option<&'static str>,
+) -> Placeholder {
+    Placeholder { name, variables, usual }
+}
+
+/// The placeholders of views and profiles: the variables by which each tool is told where its directories are, and
+/// where it looks otherwise.
+pub const PLACEHOLDERS: &[Placeholder] = &[
+    place("home", &["HOME"], None),
+    place("cache", &["XDG_CACHE_HOME"], Some("{home}/.cache")),
+    place("data", &["XDG_DATA_HOME"], Some("{home}/.local/share")),
+    place("cargo_home", &["CARGO_HOME"], Some("{home}/.cargo")),
+    place("rustup_home", &["RUSTUP_HOME"], Some("{home}/.rustup")),
+    place("npm_cache", &["npm_config_cache", "NPM_CONFIG_CACHE"], Some("{home}/.npm")),
+    place("nvm_dir", &["NVM_DIR"], Some("{home}/.nvm")),
+    // Set by `nvm use`; the link is there with NVM_SYMLINK_CURRENT.
+    place("nvm_bin", &["NVM_BIN"], Some("{nvm_dir}/current/bin")),
+    place("fnm_dir", &["FNM_DIR"], Some("{data}/fnm")),
+    place("volta_home", &["VOLTA_HOME"], Some("{home}/.volta")),
+    place("pip_cache", &["PIP_CACHE_DIR"], Some("{cache}/pip")),
+    place("uv_cache", &["UV_CACHE_DIR"], Some("{cache}/uv")),
+    place("uv_python", &["UV_PYTHON_INSTALL_DIR"], Some("{data}/uv/python")),
+    place("pyenv_root", &["PYENV_ROOT"], Some("{home}/.pyenv")),
+    place("goroot", &["GOROOT"], None),
+    place("gopath", &["GOPATH"], Some("{home}/go")),
+    place("gomodcache", &["GOMODCACHE"], Some("{gopath}/pkg/mod")),
+    place("gocache", &["GOCACHE"], Some("{cache}/go-build")),
+    place("java_home", &["JAVA_HOME"], None),
+    place("sdkman_dir", &["SDKMAN_DIR"], Some("{home}/.sdkman")),
+    place("gradle_home", &["GRADLE_USER_HOME"], Some("{home}/.gradle")),
+];
+
+fn placeholders() -> String {
+    let names: Vec<String> = PLACEHOLDERS.iter().map(|known| format!("{{{}}}", known.name)).collect();
+    format!("placeholders are {}", names.join(", "))
+}
+
 impl HostEnv {
     /// This process's own environment.
     pub fn of_this_process() -> Self {
@@ -47,7 +124,7 @@ impl HostEnv {
             .map(|dir| dir.join("proctor"))
     }
 
-    /// Replaces `{home}`, `{cargo_home}` and `{rustup_home}`; any other brace is an error.
+    /// Replaces placeholders ([`PLACEHOLDERS`]); any other brace is an error.
     pub fn expand(&self, text: &str) -> Result<String, Bad> {
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
@@ -56,7 +133,7 @@ impl HostEnv {
             let inner = rest[open..].strip_prefix('{').and_then(|after| after.split_once('}'));
             let Some((name, after)) = inner else {
                 return Err(Bad::new(format!("`{text}` has a brace that belongs to no placeholder"))
-                    .remedy("placeholders are {home}, {cargo_home} and {rustup_home}"));
+                    .remedy(placeholders()));
             };
             out.push_str(&self.placeholder(name)?);
             rest = after;
@@ -65,26 +142,60 @@ impl HostEnv {
         Ok(out)
     }
 
-    fn placeholder(&self, name: &str) -> Result<String, Bad> {
-        let below_home = |dir: &str| self.home().map(|home| home.join(dir));
-        let (path, variable) = match name {
-            "home" => (self.home(), "HOME"),
-            "cargo_home" => (self.absolute("CARGO_HOME").or_else(|| below_home(".cargo")), "CARGO_HOME"),
-            "rustup_home" => (self.absolute("RUSTUP_HOME").or_else(|| below_home(".rustup")), "RUSTUP_HOME"),
-            _ => {
-                return Err(Bad::new(format!("unknown placeholder `{{{name}}}`"))
-                    .near(name, ["home", "cargo_home", "rustup_home"])
-                    .remedy("placeholders are {home}, {cargo_home} and {rustup_home}"));
-            }
-        };
-        let path = path.ok_or_else(|| {
-            Bad::new(format!("`{{{name}}}` cannot be resolved: {variable} is not set to an absolute path"))
-                .remedy("set HOME to your home directory")
-        })?;
-        path.into_os_string().into_string().map_err(|_| {
-            Bad::new(format!("`{{{name}}}` cannot be used: {variable} is not UTF-8"))
-                .remedy("use another path")
+    /// True where the text names a placeholder that has no usual place (`{java_home}`) and whose variable is not set:
+    /// a view leaves such an entry out.
+    pub fn lacks(&self, text: &str) -> bool {
+        PLACEHOLDERS.iter().any(|known| {
+            known.usual.is_none()
+                && known.name != "home"
+                && text.contains(&format!("{{{}}}", known.name))
+                && self.first_of(known.variables).is_none()
         })
+    }
+
+    fn placeholder(&self, name: &str) -> Result<String, Bad> {
+        let Some(known) = PLACEHOLDERS.iter().find(|known| known.name == name) else {
+            return Err(Bad::new(format!("unknown placeholder `{{{name}}}`"))
+                .near(name, PLACEHOLDERS.iter().map(|known| known.name))
+                .remedy(placeholders()));
+        };
+        let variable = known.variables[0];
+        match (self.first_of(known.variables), known.usual) {
+            (Some(path), _) => path.into_os_string().into_string().map_err(|_| {
+                Bad::new(format!("`{{{name}}}` cannot be used: {variable} is not UTF-8"))
+                    .remedy("use another path")
+            }),
+            // Only the table's own texts are expanded here, and each names one that stands before it.
+            (None, Some(usual)) => self.expand(usual),
+            (None, None) => Err(Bad::new(format!(
+                "`{{{name}}}` cannot be resolved: {variable} is not set to an absolute path"
+            ))
+            .remedy(if name == "home" {
+                "set HOME to your home directory".to_owned()
+            } else {
+                format!("set {variable}, or write the path")
+            })),
+        }
+    }
+
+    fn first_of(&self, variables: &[&str]) -> Option<PathBuf> {
+        variables.iter().find_map(|name| match *name {
+            // A list; go writes to its first entry alone.
+            "GOPATH" => std::env::split_paths(self.get(name)?).next().filter(|path| path.is_absolute()),
+            name => self.absolute(name),
+        })
+    }
+
+    /// Files and directories with credentials that variables lead to: where a tool's home is not the usual one, what
+    /// it keeps secret is not either.
+    pub fn credentials(&self) -> Vec<PathBuf> {
+        let below = CREDENTIALS
+            .iter()
+            .filter_map(|(variable, names)| Some((self.absolute(variable)?, names)))
+            .flat_map(|(dir, names)| {
+                names.iter().map(move |name| if name.is_empty() { dir.clone() } else { dir.join(name) })
+            });
+        below.collect()
     }
 
     fn absolute(&self, name: &str) -> Option<PathBuf> {
@@ -140,8 +251,53 @@ mod tests {
         for bad in ["{home", "home}", "{", "}{", "{}"] {
             assert!(plain.expand(bad).is_err(), "{bad}");
         }
-        let error = env(&[("HOME", "relative")]).expand("{home}").unwrap_err();
-        assert_eq!(error.what, "`{home}` cannot be resolved: HOME is not set to an absolute path");
+        for name in ["home", "cargo_home", "uv_python"] {
+            let error = env(&[("HOME", "relative")]).expand(&format!("{{{name}}}")).unwrap_err();
+            assert_eq!(error.what, "`{home}` cannot be resolved: HOME is not set to an absolute path");
+        }
+        let error = plain.expand("{java_home}/bin").unwrap_err();
+        assert_eq!(error.what, "`{java_home}` cannot be resolved: JAVA_HOME is not set to an absolute path");
+        assert_eq!(error.remedy.as_deref(), Some("set JAVA_HOME, or write the path"));
+    }
+
+    #[test]
+    fn each_placeholder_leads_to_the_usual_place_where_nothing_is_set() {
+        let plain = env(&[("HOME", "/home/u")]);
+        for (index, known) in PLACEHOLDERS.iter().enumerate() {
+            let Some(usual) = known.usual else { continue };
+            assert!(plain.expand(usual).unwrap().starts_with("/home/u/"), "{}", known.name);
+            for later in &PLACEHOLDERS[index..] {
+                assert!(!usual.contains(&format!("{{{}}}", later.name)), "{} would not end", known.name);
+            }
+        }
+        let all =
+            env(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/c"), ("GOPATH", "/g:/other"), ("GOCACHE", "off")]);
+        assert_eq!(
+            all.expand("{pip_cache} {gomodcache} {gocache} {nvm_bin}").as_deref(),
+            Ok("/c/pip /g/pkg/mod /c/go-build /h/.nvm/current/bin")
+        );
+    }
+
+    #[test]
+    fn credentials_are_where_variables_say() {
+        let vars = env(&[
+            ("HOME", "/h"),
+            ("CARGO_HOME", "/opt/c"),
+            ("PIP_CONFIG_FILE", "/p.conf"),
+            ("GOENV", "off"),
+        ]);
+        let found = vars.credentials();
+        let expected = ["/opt/c/credentials", "/opt/c/credentials.toml", "/p.conf/"].map(PathBuf::from);
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_only_a_variable_can_say_is_lacking_without_it() {
+        let plain = env(&[("HOME", "/home/u"), ("JAVA_HOME", "relative")]);
+        assert!(plain.lacks("{java_home}/bin") && plain.lacks("{goroot}"));
+        assert!(!plain.lacks("{gopath}") && !plain.lacks("{home}") && !plain.lacks("/usr"));
+        assert!(!env(&[("JAVA_HOME", "/opt/jdk")]).lacks("{java_home}"));
+        assert!(!env(&[]).lacks("{home}"), "no home is an error, not something to leave out");
     }
 
     #[test]

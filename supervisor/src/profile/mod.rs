@@ -32,6 +32,7 @@ mod resolve_tests;
 pub use engine::{EngineProfile, EventSource, Phase, RequiredEvent};
 pub use error::{Place, ProfileError};
 pub use host::{HostEnv, HostFacts};
+pub use mounts::{CREDENTIAL_FILES, CREDENTIAL_PATHS};
 pub use resolve::{Context, Request, Resolved, resolve};
 
 use std::collections::BTreeMap;
@@ -226,6 +227,8 @@ pub enum MountMode {
     Rw,
     /// Written privately and thrown away.
     Overlay,
+    /// An empty directory that is written privately and thrown away, whatever the host has there.
+    Private,
 }
 
 /// What the test's or the reviewer's sandbox has of its own.

@@ -35,9 +35,18 @@ pub const CREDENTIAL_PATHS: &[&str] = &[
     ".config/git/credentials",
     ".config/pip/pip.conf",
     ".pip/pip.conf",
+    ".config/pypoetry/auth.toml",
+    ".config/go/env",
+    ".config/pnpm/rc",
+    ".config/composer/auth.json",
+    ".config/containers/auth.json",
+    ".bundle/config",
     ".gem/credentials",
+    ".ivy2/.credentials",
     ".m2/settings.xml",
+    ".m2/settings-security.xml",
     ".gradle/gradle.properties",
+    ".nuget/NuGet/NuGet.Config",
     ".composer/auth.json",
     ".aws/credentials",
     ".kube/config",
@@ -130,6 +139,7 @@ impl MountMode {
             Self::Ro => "ro",
             Self::Rw => "rw",
             Self::Overlay => "overlay",
+            Self::Private => "private",
         }
     }
 }

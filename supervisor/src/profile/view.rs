@@ -16,6 +16,8 @@ use super::{MountMode, MountRule, layers, mounts, values};
 /// Names and texts of the embedded views.
 pub const EMBEDDED: &[(&str, &str)] = &[
     ("base", include_str!("../../../profiles/sandbox/base.toml")),
+    ("go", include_str!("../../../profiles/sandbox/go.toml")),
+    ("java", include_str!("../../../profiles/sandbox/java.toml")),
     ("node", include_str!("../../../profiles/sandbox/node.toml")),
     ("python", include_str!("../../../profiles/sandbox/python.toml")),
     ("rust", include_str!("../../../profiles/sandbox/rust.toml")),
@@ -47,9 +49,9 @@ pub struct RawView {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub struct RawMount {
-    /// Path, the same outside and inside; `{home}`, `{cargo_home}` and `{rustup_home}` are replaced.
+    /// Path, the same outside and inside; placeholders are replaced.
     pub path: Text,
-    /// `ro`, `rw` or `overlay`.
+    /// `ro`, `rw`, `overlay` or `private`.
     pub mode: Text,
     /// True where a host may lack it.
     #[serde(default)]
@@ -100,7 +102,7 @@ pub fn parse(name: &str, label: String, source: &SourceText, env: &HostEnv) -> R
     let raw: RawView = source.parse()?;
     let mounts = resolve_mounts(&raw.mounts, source, env)?;
     let mut path = Vec::new();
-    for entry in raw.path.iter().flatten() {
+    for entry in raw.path.iter().flatten().filter(|entry| !env.lacks(entry.get_ref())) {
         let dir = env.expand(entry.get_ref()).and_then(|text| {
             if text.contains(':') {
                 return Err(Bad::new(format!("`{text}` has a colon, which would split it in PATH"))
@@ -120,7 +122,7 @@ pub fn resolve_mounts(
     env: &HostEnv,
 ) -> Result<Vec<MountRule>, ProfileError> {
     let mut rules: Vec<MountRule> = Vec::new();
-    for mount in raw {
+    for mount in raw.iter().filter(|mount| !env.lacks(mount.path.get_ref())) {
         let fail = |bad: Bad| bad.at(at(source, &mount.path));
         let path =
             env.expand(mount.path.get_ref()).and_then(|text| mounts::mount_path(&text)).map_err(fail)?;
@@ -152,7 +154,7 @@ pub fn resolve_env(
     env: &HostEnv,
 ) -> Result<BTreeMap<String, String>, ProfileError> {
     let mut out = BTreeMap::new();
-    for (name, value) in raw {
+    for (name, value) in raw.iter().filter(|(_, value)| !env.lacks(value.get_ref())) {
         let expanded = values::env_name(name)
             .and_then(|()| env.expand(value.get_ref()))
             .and_then(|text| values::env_value(&text).map(|()| text));
@@ -161,8 +163,12 @@ pub fn resolve_env(
     Ok(out)
 }
 
-const MODES: &[(&str, MountMode)] =
-    &[("ro", MountMode::Ro), ("rw", MountMode::Rw), ("overlay", MountMode::Overlay)];
+const MODES: &[(&str, MountMode)] = &[
+    ("ro", MountMode::Ro),
+    ("rw", MountMode::Rw),
+    ("overlay", MountMode::Overlay),
+    ("private", MountMode::Private),
+];
 
 fn at<T>(source: &SourceText, value: &Spanned<T>) -> Place {
     source.place(value.span().start)
@@ -247,10 +253,19 @@ mod tests {
             "/home/u/.ssh/id_ed25519",
             "/home/u/.yarnrc.yml",
             "/home/u/.git-credentials",
+            "/home/u/.m2/settings.xml",
+            "/home/u/.m2/settings-security.xml",
+            "/home/u/.gradle/gradle.properties",
+            "/home/u/.gradle/init.d/x.gradle",
+            "/home/u/.config/go/env",
+            "/home/u/.npm/_logs/x",
+            "/home/u/.local/share/uv/credentials/x",
+            "/home/u/go/src/other/x",
+            "/etc/maven/settings.xml",
         ];
         for (name, _) in EMBEDDED {
             let view = embedded(name);
-            for mount in &view.mounts {
+            for mount in view.mounts.iter().filter(|mount| mount.mode != MountMode::Private) {
                 assert_ne!(mount.mode, MountMode::Rw, "{name}: {}", mount.path.display());
                 for credential in credentials.map(Path::new) {
                     assert!(!credential.starts_with(&mount.path), "{name} shows {}", credential.display());
@@ -267,6 +282,33 @@ mod tests {
         let registry =
             rust.mounts.iter().find(|mount| mount.path == Path::new("/home/u/.cargo/registry")).unwrap();
         assert_eq!(registry.mode, MountMode::Overlay);
+    }
+
+    #[test]
+    fn what_a_view_may_write_is_private_or_an_overlay_and_absent_parts_are_no_error() {
+        for (name, _) in EMBEDDED {
+            for mount in embedded(name).mounts {
+                assert!(
+                    mount.optional || mount.mode == MountMode::Private,
+                    "{name}: {}",
+                    mount.path.display()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn entries_whose_variable_is_not_set_are_left_out() {
+        let (_, text) = EMBEDDED.iter().find(|(n, _)| *n == "java").unwrap();
+        let source = SourceText { name: "java".into(), text: (*text).to_owned() };
+        let mut env = env();
+        let without = parse("java", "java".into(), &source, &env).unwrap();
+        assert!(!without.env.contains_key("JAVA_HOME"), "mvn fails on a JAVA_HOME that leads nowhere");
+        env.vars.insert("JAVA_HOME".into(), "/opt/jdk".into());
+        let with = parse("java", "java".into(), &source, &env).unwrap();
+        assert_eq!(with.env["JAVA_HOME"], "/opt/jdk");
+        assert_eq!(with.path[0], "/opt/jdk/bin");
+        assert_eq!(with.mounts.len(), without.mounts.len() + 1);
     }
 
     #[test]

@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 
 use proctor_sandbox::spec::Mount;
 
-/// Files below a home directory that hold credentials: masked wherever a mount would show them.
+use crate::profile::{CREDENTIAL_FILES, CREDENTIAL_PATHS};
+
+/// Directories and files below a home directory that hold credentials, beside those of
+/// [`CREDENTIAL_FILES`] and [`CREDENTIAL_PATHS`]: masked wherever a mount would show them.
 const CREDENTIALS: &[&str] = &[
     ".ssh",
     ".gnupg",
@@ -17,26 +20,29 @@ const CREDENTIALS: &[&str] = &[
     ".azure",
     ".config/gcloud",
     ".config/gh",
-    ".config/git/credentials",
-    ".docker/config.json",
-    ".git-credentials",
     ".kube",
-    ".netrc",
-    ".npmrc",
-    ".yarnrc.yml",
-    ".pypirc",
-    ".config/pip/pip.conf",
-    ".cargo/credentials",
-    ".cargo/credentials.toml",
     ".local/share/keyrings",
+    ".local/share/uv/credentials",
     ".password-store",
+    ".terraform.d/credentials.tfrc.json",
     ".claude/.credentials.json",
     ".codex/auth.json",
     ".pi/agent/auth.json",
 ];
+/// Files beside the system's programs that can hold tokens of registries.
+const CREDENTIALS_OF_SYSTEM: &[&str] = &["/usr/etc/npmrc", "/usr/local/etc/npmrc", "/usr/local/etc/pip.conf"];
 /// The same below a tool's own directory (`~/.cargo` mounted alone).
-const CREDENTIALS_OF_TOOLS: &[&str] =
-    &["credentials", "credentials.toml", "auth.json", ".credentials.json", ".npmrc", ".netrc"];
+const CREDENTIALS_OF_TOOLS: &[&str] = &[
+    "credentials",
+    "credentials.toml",
+    "auth.json",
+    ".credentials.json",
+    ".npmrc",
+    ".netrc",
+    "settings.xml",
+    "settings-security.xml",
+    "gradle.properties",
+];
 /// Directories of programs and libraries: large, and no place for sockets.
 const SYSTEM: &[&str] =
     &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/nix", "/gnu"];
@@ -66,17 +72,22 @@ pub enum GuardError {
     },
 }
 
-/// Masks for what these mounts would show and must not.
+/// Masks for what these mounts would show and must not: below `home`, and the `named` files that variables lead to.
 ///
 /// # Errors
 /// See [`GuardError`].
-pub fn masks(mounts: &[Mount], home: Option<&Path>) -> Result<Vec<Mount>, GuardError> {
+pub fn masks(mounts: &[Mount], home: Option<&Path>, named: &[PathBuf]) -> Result<Vec<Mount>, GuardError> {
     let bound = bound_sockets();
     // Links count by what they lead to: a mask on the link's name would leave the file itself open.
     let home = home.and_then(|home| fs::canonicalize(home).ok());
     let known: Vec<PathBuf> = home
         .iter()
-        .flat_map(|home| CREDENTIALS.iter().map(move |name| home.join(name)))
+        .flat_map(|home| {
+            let lists = [CREDENTIALS, CREDENTIAL_FILES, CREDENTIAL_PATHS];
+            lists.into_iter().flatten().map(move |name| home.join(name))
+        })
+        .chain(CREDENTIALS_OF_SYSTEM.iter().map(PathBuf::from))
+        .chain(named.iter().cloned())
         .filter_map(|path| fs::canonicalize(path).ok())
         .collect();
     let mut targets = BTreeSet::new();
@@ -215,7 +226,7 @@ mod tests {
     }
 
     fn masked(mounts: &[Mount], home: &Path) -> Vec<PathBuf> {
-        masks(mounts, Some(home))
+        masks(mounts, Some(home), &[])
             .unwrap()
             .into_iter()
             .map(|mask| match mask {
@@ -239,6 +250,26 @@ mod tests {
         fs::write(home.join(".cargo/credentials.toml"), "token").unwrap();
         assert_eq!(masked(&[bind(&home)], &home), [home.join(".cargo/credentials.toml"), home.join(".ssh")]);
         assert_eq!(masked(&[bind(&home.join(".cargo"))], &home), [home.join(".cargo/credentials.toml")]);
+    }
+
+    #[test]
+    fn credentials_of_build_tools_are_masked_wherever_their_variables_lead() {
+        let (_dir, root) = dir();
+        let (home, cargo) = (root.join("home"), root.join("opt/cargo"));
+        let files = [".gradle/gradle.properties", ".m2/settings.xml", ".config/pip/pip.conf", ".yarnrc"];
+        for file in files {
+            fs::create_dir_all(home.join(file).parent().unwrap()).unwrap();
+            fs::write(home.join(file), "token").unwrap();
+        }
+        let mut expected: Vec<PathBuf> = files.iter().map(|file| home.join(file)).collect();
+        expected.sort();
+        assert_eq!(masked(&[bind(&home)], &home), expected);
+        assert_eq!(masked(&[bind(&home.join(".m2"))], &home), [home.join(".m2/settings.xml")]);
+        fs::create_dir_all(&cargo).unwrap();
+        let token = cargo.join("credentials.toml");
+        fs::write(&token, "token").unwrap();
+        let named = masks(&[bind(&cargo)], Some(&home), std::slice::from_ref(&token)).unwrap();
+        assert_eq!(named, [Mount::Mask { target: token }]);
     }
 
     #[test]
@@ -277,14 +308,14 @@ mod tests {
         drop(UnixListener::bind(&near).unwrap());
         let _deep = UnixListener::bind(&deep).unwrap();
         assert_eq!(masked(&[bind(&root)], Path::new("/nonexistent")), [deep, near.clone()]);
-        let error = masks(&[bind(&near)], None).unwrap_err().to_string();
+        let error = masks(&[bind(&near)], None, &[]).unwrap_err().to_string();
         assert!(error.contains("it is a socket") && error.contains("leave the option out"), "{error}");
         for i in 0..=MAX_SOCKETS {
             drop(UnixListener::bind(root.join(format!("s{i}"))).unwrap());
         }
-        let error = masks(&[bind(&root)], None).unwrap_err().to_string();
+        let error = masks(&[bind(&root)], None, &[]).unwrap_err().to_string();
         assert!(error.contains("more than 64 sockets") && error.contains("something narrower"), "{error}");
-        let error = masks(&[bind(&root.join("gone"))], None).unwrap_err().to_string();
+        let error = masks(&[bind(&root.join("gone"))], None, &[]).unwrap_err().to_string();
         assert!(error.contains("cannot look for sockets below the mount"), "{error}");
     }
 }

@@ -93,9 +93,10 @@ impl Plan {
         places.check_object_dirs(&repo, &backend)?;
         let git = git_view(&repo).map_err(error)?;
         places.check_objects(&git.object_dirs)?;
+        let named = env.credentials();
         let mounts = |rules: &[MountRule]| -> Result<Vec<Mount>, PlanError> {
             let mut all = view::mounts(rules).map_err(error)?;
-            all.extend(guard::masks(&all, env.home().as_deref()).map_err(error)?);
+            all.extend(guard::masks(&all, env.home().as_deref(), &named).map_err(error)?);
             for (number, dir) in git.object_dirs.iter().enumerate() {
                 all.push(Mount::Bind {
                     source: dir.clone(),
@@ -256,7 +257,8 @@ impl<'a> Places<'a> {
             }
         }
         for dir in repo.foreign_object_dirs() {
-            let named = rules.iter().filter(|rule| rule.mode != MountMode::Rw).any(|rule| {
+            let shows = |rule: &&MountRule| matches!(rule.mode, MountMode::Ro | MountMode::Overlay);
+            let named = rules.iter().filter(shows).any(|rule| {
                 Place::of(&rule.path)
                     .is_ok_and(|place| place.real().is_some_and(|real| dir.starts_with(real)))
             });
@@ -272,6 +274,10 @@ impl<'a> Places<'a> {
     }
 
     fn check_mount(&self, rule: &MountRule) -> Result<(), PlanError> {
+        // Nothing of the host's is shown there.
+        if rule.mode == MountMode::Private {
+            return Ok(());
+        }
         let shown = rule.path.display();
         // What is not there is reported with its option's own words when the mounts are made, or left out there.
         let Ok(place) = Place::of(&rule.path) else {

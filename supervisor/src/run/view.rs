@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use proctor_sandbox::spec::{self, InjectedFile, Mount};
 
@@ -49,16 +49,28 @@ pub fn mounts(rules: &[MountRule]) -> Result<Vec<Mount>, ViewError> {
         Mount::Private { target: "/dev/shm".into(), mode: 0o1777 },
         Mount::Private { target: HOME.into(), mode: 0o700 },
     ];
-    let plain = |path: &Path| fs::symlink_metadata(path).is_ok_and(|m| !m.is_symlink());
+    let plain = |rule: &&MountRule| {
+        rule.mode != MountMode::Private && fs::symlink_metadata(&rule.path).is_ok_and(|m| !m.is_symlink())
+    };
     // What a link leads to needs no mount of its own where another one shows it, as /usr shows what /bin leads to.
-    let mut shown: Vec<PathBuf> = rules.iter().map(|r| r.path.clone()).filter(|p| plain(p)).collect();
+    let mut shown: Vec<PathBuf> = rules.iter().filter(plain).map(|r| r.path.clone()).collect();
     for rule in rules {
+        if rule.mode == MountMode::Private {
+            out.push(Mount::Private { target: rule.path.clone(), mode: 0o755 });
+            continue;
+        }
+        // A cache that the host lacks can be filled all the same, for as long as the sandbox lives.
+        let absent = || {
+            (rule.mode == MountMode::Overlay)
+                .then(|| Mount::Private { target: rule.path.clone(), mode: 0o755 })
+        };
         let meta = match fs::symlink_metadata(&rule.path) {
             Ok(meta) => meta,
             Err(e)
                 if rule.optional
                     && matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) =>
             {
+                out.extend(absent());
                 continue;
             }
             Err(error) => {
@@ -70,12 +82,25 @@ pub fn mounts(rules: &[MountRule]) -> Result<Vec<Mount>, ViewError> {
         // The sandbox opens sources without following links, which a backend could have put there by then.
         let real = match fs::canonicalize(&rule.path) {
             Ok(real) => real,
-            Err(_) if rule.optional => continue,
+            Err(_) if rule.optional => {
+                out.extend(absent());
+                continue;
+            }
             Err(error) => return Err(missing(error)),
         };
+        // Below a read-only mount everything is there already, links included, where it leads to what is shown too;
+        // a link of that name could not be made there.
+        let above = rules.iter().filter(|r| r.path != rule.path && rule.path.starts_with(&r.path));
+        let above = above.max_by_key(|r| r.path.as_os_str().len());
+        let inside = above.is_some_and(|r| r.mode == MountMode::Ro && shown.contains(&r.path));
+        if inside && rule.mode == MountMode::Ro && shown.iter().any(|s| real.starts_with(s)) {
+            continue;
+        }
         if meta.is_symlink() {
             let to = fs::read_link(&rule.path).map_err(missing)?;
-            out.push(Mount::Symlink { link: rule.path.clone(), to });
+            if !inside {
+                out.push(Mount::Symlink { link: rule.path.clone(), to });
+            }
             if shown.iter().any(|s| real.starts_with(s)) {
                 continue;
             }
@@ -191,5 +216,35 @@ mod tests {
         assert!(matches!(&made[5], Mount::Symlink { to, .. } if to == Path::new("usr/bin")));
         let alone = mounts(&[ro(&root.join("bin"), false)]).unwrap();
         assert!(matches!(&alone[5], Mount::Bind { source, .. } if *source == root.join("usr/bin")));
+    }
+
+    #[test]
+    fn what_a_read_only_mount_shows_already_is_not_mounted_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        fs::create_dir_all(root.join("jvm/jdk-1/bin")).unwrap();
+        fs::create_dir(root.join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink("jdk-1", root.join("jvm/default")).unwrap();
+        std::os::unix::fs::symlink("../elsewhere", root.join("jvm/other")).unwrap();
+        let jvm = ro(&root.join("jvm"), false);
+        let of = |path: &str| mounts(&[jvm.clone(), ro(&root.join(path), false)]).unwrap().split_off(5);
+        assert_eq!(of("jvm/default"), [], "a link in a mounted directory");
+        assert_eq!(of("jvm/default/bin"), [], "a path through such a link");
+        let elsewhere = root.join("elsewhere");
+        let expected = Mount::Bind { source: elsewhere.clone(), target: elsewhere, writable: false };
+        assert_eq!(of("jvm/other"), [expected], "what such a link leads to");
+        let rw = MountRule { mode: MountMode::Rw, ..jvm.clone() };
+        let inner = ro(&root.join("jvm/jdk-1"), false);
+        assert_eq!(mounts(&[rw, inner]).unwrap().len(), 6, "a read-only part of what is writable");
+    }
+
+    #[test]
+    fn private_directories_need_nothing_on_the_host_and_take_the_place_of_absent_caches() {
+        let path = PathBuf::from("/nonexistent/cache");
+        let rule = |mode, optional| MountRule { path: path.clone(), mode, optional };
+        let private = Mount::Private { target: path.clone(), mode: 0o755 };
+        assert_eq!(mounts(&[rule(MountMode::Private, false)]).unwrap()[4..], [private.clone()]);
+        assert_eq!(mounts(&[rule(MountMode::Overlay, true)]).unwrap()[4..], [private]);
+        assert!(mounts(&[rule(MountMode::Overlay, false)]).is_err());
     }
 }
