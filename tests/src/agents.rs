@@ -33,13 +33,10 @@ impl Agents {
     /// Installs what is not there yet: the one thing of this suite that may need a network.
     pub fn installed() -> &'static Self {
         AGENTS.get_or_init(|| {
-            let place = place();
-            let lock = File::create(place.join("lock")).expect("creating the lock of the installation");
-            // Two runs of the suite must not install at the same time; released when the file is closed.
-            flock(&lock, FlockOperation::LockExclusive).expect("locking the installation");
+            let (place, _lock) = locked_place();
             let agents = Self { dir: place.join("agents"), rust: place.join("rust") };
-            script("install.sh", &[&agents.dir]);
-            script("toolchain.sh", &[&agents.rust]);
+            script("agents/install.sh", &[&agents.dir]);
+            script("agents/toolchain.sh", &[&agents.rust]);
             agents
         })
     }
@@ -48,7 +45,7 @@ impl Agents {
     pub fn shlex<'w>(&self, world: &'w World) -> TestRepo<'w> {
         let path = world.path("shlex");
         // By the suite's own user: the others may not be able to read this checkout.
-        script("make-repo.sh", &[&self.dir, &path]);
+        script("agents/make-repo.sh", &[&self.dir, &path]);
         world.user.own(&path);
         TestRepo::existing(world, "shlex")
     }
@@ -65,7 +62,7 @@ impl Agents {
 
     /// What is known of the project beforehand: the variables of its `project.env`.
     pub fn project() -> BTreeMap<String, String> {
-        let file = source().join("../../fixtures/repos/shlex/project.env");
+        let file = source().join("../fixtures/repos/shlex/project.env");
         let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
         text.lines()
             .filter(|line| !line.starts_with('#'))
@@ -75,18 +72,29 @@ impl Agents {
     }
 }
 
-fn source() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("agents")
+/// Where this package's files are.
+pub(crate) fn source() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn script(name: &str, args: &[&Path]) {
+/// Runs one of this package's installers; it must succeed.
+pub(crate) fn script(name: &str, args: &[&Path]) {
     let output = Command::new("sh").arg(source().join(name)).args(args).output().expect("starting sh");
     assert!(
         output.status.success(),
-        "tests/agents/{name} {args:?}: {}\n{}",
+        "tests/{name} {args:?}: {}\n{}",
         output.status,
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// Where to install, and its lock: two runs of the suite must not install at the same time. Released when the file is
+/// closed.
+pub(crate) fn locked_place() -> (PathBuf, File) {
+    let place = place();
+    let lock = File::create(place.join("lock")).expect("creating the lock of the installation");
+    flock(&lock, FlockOperation::LockExclusive).expect("locking the installation");
+    (place, lock)
 }
 
 /// Where to install: what the environment names, else below the build's own directory, else, where others cannot

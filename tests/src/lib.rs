@@ -7,10 +7,12 @@ mod agents;
 mod repo;
 mod run;
 mod snapshot;
+mod toolchains;
 mod user;
 
 pub use agents::Agents;
 pub use repo::TestRepo;
 pub use run::{Outcome, Proctor};
 pub use snapshot::TreeSnapshot;
+pub use toolchains::Toolchains;
 pub use user::{Binary, User, World, users};

@@ -20,6 +20,7 @@ mod refused;
 mod space;
 mod support;
 mod survivors;
+mod toolchains;
 mod untouched;
 mod verify;
 
