@@ -10,7 +10,7 @@ use crate::support::{passes, run, snapshot, untouched};
 /// Stands in every file that no view may show; put together inside so that no script holds it.
 const SECRET: &str = "tell-nobody";
 
-/// What a home has beside its caches. (The directory of the module cache is there for go alone.)
+/// What a home has beside its caches.
 const SECRETS: &[&str] = &[
     ".netrc",
     ".npmrc",
@@ -113,7 +113,7 @@ fn logs(outcome: &Outcome) -> String {
 }
 
 #[test]
-fn cargo_builds_with_crates_of_its_registry_cache() {
+fn cargo_builds_with_cached_and_vendored_crates() {
     let case = Case {
         view: "rust",
         caches: &[".cargo/bin", ".cargo/registry"],
@@ -121,7 +121,10 @@ fn cargo_builds_with_crates_of_its_registry_cache() {
 sed -i 's/let first = .*/let words = text.split_whitespace().count();/; s/let words = first.len();/anyhow::ensure!(words > 0, "no words");/' src/lib.rs
 sed -i 's/use anyhow::{Context, Result}/use anyhow::Result/' src/lib.rs
 cargo build --offline --locked && cargo test --offline --locked
-command -v cargo; touch "$CARGO_HOME/registry/new" "$CARGO_HOME/new"
+cargo vendor --offline --locked /tmp/crates > /dev/null
+CARGO_HOME=/tmp/empty cargo check --offline --target-dir /tmp/target \
+    --config 'source.crates-io.replace-with = "vendored"' --config 'source.vendored.directory = "/tmp/crates"'
+touch "$CARGO_HOME/registry/new" "$CARGO_HOME/new"
 "#,
         test: "cargo test --offline --locked",
         home: ".cargo",

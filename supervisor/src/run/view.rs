@@ -59,10 +59,13 @@ pub fn mounts(rules: &[MountRule]) -> Result<Vec<Mount>, ViewError> {
             out.push(Mount::Private { target: rule.path.clone(), mode: 0o755 });
             continue;
         }
+        let above = rules.iter().filter(|r| r.path != rule.path && rule.path.starts_with(&r.path));
+        let above = above.max_by_key(|r| r.path.as_os_str().len());
         // A cache that the host lacks can be filled all the same, for as long as the sandbox lives.
         let absent = || {
-            (rule.mode == MountMode::Overlay)
-                .then(|| Mount::Private { target: rule.path.clone(), mode: 0o755 })
+            let fillable =
+                rule.mode == MountMode::Overlay && above.is_none_or(|r| r.mode != MountMode::Private);
+            fillable.then(|| Mount::Private { target: rule.path.clone(), mode: 0o755 })
         };
         let meta = match fs::symlink_metadata(&rule.path) {
             Ok(meta) => meta,
@@ -90,8 +93,6 @@ pub fn mounts(rules: &[MountRule]) -> Result<Vec<Mount>, ViewError> {
         };
         // Below a read-only mount everything is there already, links included, where it leads to what is shown too;
         // a link of that name could not be made there.
-        let above = rules.iter().filter(|r| r.path != rule.path && rule.path.starts_with(&r.path));
-        let above = above.max_by_key(|r| r.path.as_os_str().len());
         let inside = above.is_some_and(|r| r.mode == MountMode::Ro && shown.contains(&r.path));
         if inside && rule.mode == MountMode::Ro && shown.iter().any(|s| real.starts_with(s)) {
             continue;
@@ -243,8 +244,10 @@ mod tests {
         let path = PathBuf::from("/nonexistent/cache");
         let rule = |mode, optional| MountRule { path: path.clone(), mode, optional };
         let private = Mount::Private { target: path.clone(), mode: 0o755 };
-        assert_eq!(mounts(&[rule(MountMode::Private, false)]).unwrap()[4..], [private.clone()]);
+        assert_eq!(mounts(&[rule(MountMode::Private, false)]).unwrap().last(), Some(&private));
         assert_eq!(mounts(&[rule(MountMode::Overlay, true)]).unwrap()[4..], [private]);
         assert!(mounts(&[rule(MountMode::Overlay, false)]).is_err());
+        let home = MountRule { path: "/nonexistent".into(), mode: MountMode::Private, optional: false };
+        assert_eq!(mounts(&[home, rule(MountMode::Overlay, true)]).unwrap().len(), 5, "writable already");
     }
 }
