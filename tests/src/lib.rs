@@ -14,5 +14,5 @@ pub use agents::Agents;
 pub use repo::TestRepo;
 pub use run::{Outcome, Proctor};
 pub use snapshot::TreeSnapshot;
-pub use toolchains::Toolchains;
+pub use toolchains::{Home, Toolchains};
 pub use user::{Binary, User, World, users};

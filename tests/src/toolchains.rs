@@ -1,22 +1,27 @@
 //! Toolchains as developers have them, with filled caches: installed once by `tests/toolchains/install.sh`, copied into
-//! the home of each test's world, and the small projects that are built with them.
+//! a home directory for each test, and the small projects that are built with them.
 //!
 //! What must not live here: what a sandbox shows of all that.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use tempfile::TempDir;
+
 use crate::agents::{locked_place, script, source};
 use crate::repo::TestRepo;
-use crate::user::World;
+use crate::user::{User, World};
 
 /// What is installed.
 #[derive(Debug)]
 pub struct Toolchains {
+    /// Where homes are made: not below a directory that every sandbox has for itself, as `/tmp`.
+    homes: PathBuf,
     /// A home directory with caches.
-    home: PathBuf,
+    template: PathBuf,
     /// A `RUSTUP_HOME`: too large to be copied.
     pub rustup: PathBuf,
     /// Python wheels.
@@ -35,7 +40,8 @@ impl Toolchains {
             let dir = place.join("toolchains");
             script("toolchains/install.sh", &[&dir]);
             Self {
-                home: dir.join("home"),
+                homes: place,
+                template: dir.join("home"),
                 rustup: dir.join("rustup"),
                 wheels: dir.join("wheels"),
                 go_sum: dir.join("go.sum"),
@@ -43,14 +49,23 @@ impl Toolchains {
         })
     }
 
-    /// Copies `name` (a path below a home directory) into the world's home, for its user; gives where it is.
-    pub fn give(&self, world: &World, name: &str) -> PathBuf {
-        let to = world.path("home").join(name);
-        let parent = to.parent().expect("a name below the home");
-        fs::create_dir_all(parent).expect("mkdir");
-        copy(&self.home.join(name), &to);
-        world.user.own(&world.path("home"));
-        to
+    /// A home directory for this user, with the `caches` (paths below a home) and, in all of `files`, `text`.
+    pub fn home(&self, user: User, caches: &[&str], files: &[&str], text: &str) -> Home {
+        let dir = tempfile::Builder::new().prefix("home-").tempdir_in(&self.homes).expect("a home directory");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
+        let below = |name: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().expect("a name below the home")).expect("mkdir");
+            path
+        };
+        for name in caches {
+            copy(&self.template.join(name), &below(name));
+        }
+        for name in files {
+            fs::write(below(name), text).expect("write");
+        }
+        user.own(dir.path());
+        Home(dir)
     }
 
     /// The repository of the project `tests/toolchains/NAME`, which has a defect that its own tests find.
@@ -65,6 +80,24 @@ impl Toolchains {
         repo.git(&["init", "-q", "-b", "main"]);
         repo.commit("base");
         repo
+    }
+}
+
+/// A home directory, gone when dropped.
+#[derive(Debug)]
+pub struct Home(TempDir);
+
+impl Home {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // Go makes the directories of its module cache read-only.
+        let _ = Command::new("chmod").args(["-R", "u+w"]).arg(self.path()).status();
     }
 }
 

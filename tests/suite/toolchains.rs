@@ -1,9 +1,7 @@
 //! Real toolchains in their views, with no network: what was fetched before is found, builds and tests pass, the real
 //! git works; and a view shows the toolchain, not the home it stands in.
 
-use std::path::Path;
-
-use harness::{Outcome, Proctor, TestRepo, Toolchains, TreeSnapshot, World, users};
+use harness::{Home, Outcome, Proctor, TestRepo, Toolchains, TreeSnapshot, World, users};
 
 use crate::support::{passes, run, snapshot, untouched};
 
@@ -64,22 +62,20 @@ fn builds(case: &Case, more: impl Fn(Proctor) -> Proctor) {
     let toolchains = Toolchains::installed();
     for (number, user) in users().into_iter().enumerate() {
         let world = World::new(user);
-        let caches: Vec<_> = case.caches.iter().map(|name| toolchains.give(&world, name)).collect();
-        for name in SECRETS {
-            world.write(Path::new("home").join(name), format!("token = {SECRET}\n"));
-        }
+        let home = toolchains.home(user, case.caches, SECRETS, &format!("token = {SECRET}\n"));
+        let caches: Vec<_> = case.caches.iter().map(|name| home.path().join(name)).collect();
         let repo = toolchains.project(&world, case.view);
         let tree = snapshot(&repo);
         let before: Vec<_> = caches.iter().map(|dir| TreeSnapshot::of(dir)).collect();
 
         // Once is enough: without the backend's work the same test fails.
         if number == 0 {
-            let broken = more(options(&repo, case)).args(["--", "sh", "-c", "echo > note"]).run();
+            let broken = more(options(&repo, case, &home)).args(["--", "sh", "-c", "echo > note"]).run();
             assert_eq!(broken.report()["tests"]["status"], "failed", "{broken:#?}");
         }
 
         let script = format!("set -e\n{LOOK}\n{}", case.backend);
-        let outcome = more(options(&repo, case)).args(["--", "sh", "-c", &script]).run();
+        let outcome = more(options(&repo, case, &home)).args(["--", "sh", "-c", &script]).run();
         assert_eq!(outcome.code, Some(0), "{}", logs(&outcome));
         passes(&outcome, &repo);
         let said = outcome.text("backend.stdout.log");
@@ -100,10 +96,11 @@ fn builds(case: &Case, more: impl Fn(Proctor) -> Proctor) {
     }
 }
 
-fn options(repo: &TestRepo<'_>, case: &Case) -> Proctor {
-    let outside = format!("OUTSIDE={}", repo.world().path("home").display());
+fn options(repo: &TestRepo<'_>, case: &Case, home: &Home) -> Proctor {
+    let outside = format!("OUTSIDE={}", home.path().display());
     run(repo, &["--view", case.view, "--mutation", "patch", "--net", "none", "--env", &outside])
         .args(["--test", case.test])
+        .env("HOME", home.path())
 }
 
 fn logs(outcome: &Outcome) -> String {

@@ -55,16 +55,19 @@ pub fn mounts(rules: &[MountRule]) -> Result<Vec<Mount>, ViewError> {
     // What a link leads to needs no mount of its own where another one shows it, as /usr shows what /bin leads to.
     let mut shown: Vec<PathBuf> = rules.iter().filter(plain).map(|r| r.path.clone()).collect();
     for rule in rules {
+        let above = || rules.iter().filter(|r| r.path != rule.path && rule.path.starts_with(&r.path));
         if rule.mode == MountMode::Private {
-            out.push(Mount::Private { target: rule.path.clone(), mode: 0o755 });
+            // Below what is shown of the host no directory can be made; one that is there already is covered.
+            let made = || above().all(|r| r.mode == MountMode::Private);
+            let there = || fs::canonicalize(&rule.path).is_ok_and(|real| real == rule.path && real.is_dir());
+            if made() || there() {
+                out.push(Mount::Private { target: rule.path.clone(), mode: 0o755 });
+            }
             continue;
         }
-        let above = rules.iter().filter(|r| r.path != rule.path && rule.path.starts_with(&r.path));
-        let above = above.max_by_key(|r| r.path.as_os_str().len());
         // A cache that the host lacks can be filled all the same, for as long as the sandbox lives.
         let absent = || {
-            let fillable =
-                rule.mode == MountMode::Overlay && above.is_none_or(|r| r.mode != MountMode::Private);
+            let fillable = rule.mode == MountMode::Overlay && above().next().is_none();
             fillable.then(|| Mount::Private { target: rule.path.clone(), mode: 0o755 })
         };
         let meta = match fs::symlink_metadata(&rule.path) {
@@ -93,7 +96,8 @@ pub fn mounts(rules: &[MountRule]) -> Result<Vec<Mount>, ViewError> {
         };
         // Below a read-only mount everything is there already, links included, where it leads to what is shown too;
         // a link of that name could not be made there.
-        let inside = above.is_some_and(|r| r.mode == MountMode::Ro && shown.contains(&r.path));
+        let nearest = above().max_by_key(|r| r.path.as_os_str().len());
+        let inside = nearest.is_some_and(|r| r.mode == MountMode::Ro && shown.contains(&r.path));
         if inside && rule.mode == MountMode::Ro && shown.iter().any(|s| real.starts_with(s)) {
             continue;
         }
@@ -249,5 +253,23 @@ mod tests {
         assert!(mounts(&[rule(MountMode::Overlay, false)]).is_err());
         let home = MountRule { path: "/nonexistent".into(), mode: MountMode::Private, optional: false };
         assert_eq!(mounts(&[home, rule(MountMode::Overlay, true)]).unwrap().len(), 5, "writable already");
+    }
+
+    #[test]
+    fn no_directory_is_made_below_what_is_shown_of_the_host() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().canonicalize().unwrap();
+        fs::create_dir(home.join("there")).unwrap();
+        std::os::unix::fs::symlink("there", home.join("link")).unwrap();
+        for mode in [MountMode::Ro, MountMode::Rw, MountMode::Overlay] {
+            let shown = MountRule { path: home.clone(), mode, optional: false };
+            let below = |name: &str, mode| MountRule { path: home.join(name), mode, optional: true };
+            let of = |rule| mounts(&[shown.clone(), rule]).unwrap().split_off(5);
+            assert_eq!(of(below("absent", MountMode::Overlay)), [], "{mode:?}");
+            assert_eq!(of(below("absent", MountMode::Private)), [], "{mode:?}");
+            assert_eq!(of(below("link", MountMode::Private)), [], "{mode:?}");
+            let covered = Mount::Private { target: home.join("there"), mode: 0o755 };
+            assert_eq!(of(below("there", MountMode::Private)), [covered], "{mode:?}");
+        }
     }
 }
