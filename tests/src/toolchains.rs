@@ -4,7 +4,6 @@
 //! What must not live here: what a sandbox shows of all that.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -49,10 +48,10 @@ impl Toolchains {
         })
     }
 
-    /// A home directory for this user, with the `caches` (paths below a home) and, in all of `files`, `text`.
+    /// A home directory for this user, closed to all others, with the `caches` (paths below a home) and, in all of
+    /// `files`, `text`.
     pub fn home(&self, user: User, caches: &[&str], files: &[&str], text: &str) -> Home {
         let dir = tempfile::Builder::new().prefix("home-").tempdir_in(&self.homes).expect("a home directory");
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
         let below = |name: &str| {
             let path = dir.path().join(name);
             fs::create_dir_all(path.parent().expect("a name below the home")).expect("mkdir");
@@ -65,6 +64,8 @@ impl Toolchains {
             fs::write(below(name), text).expect("write");
         }
         user.own(dir.path());
+        let status = Command::new("chmod").args(["-R", "go-rwx"]).arg(dir.path()).status();
+        assert!(status.is_ok_and(|s| s.success()), "chmod {}", dir.path().display());
         Home(dir)
     }
 
