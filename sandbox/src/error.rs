@@ -148,8 +148,9 @@ steps! {
     CloseDescriptors = 59, "closing foreign descriptors (close_range)";
     Dumpable = 60, "making the init process non-dumpable (prctl)";
     Wait = 61, "waiting for the program (waitid)";
-    Subreaper = 62, "becoming the parent of orphans (prctl CHILD_SUBREAPER)";
-    CheckScope = 63, "self-check: Landlock does not keep signals in";
+    Pidfd = 62, "naming a process by a descriptor (pidfd_open, pidfd_send_signal)";
+    Subreaper = 63, "becoming the parent of orphans (prctl CHILD_SUBREAPER)";
+    CheckScope = 64, "self-check: Landlock does not keep signals in";
 }
 
 /// Result of a step inside this crate.

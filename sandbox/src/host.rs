@@ -31,6 +31,91 @@ pub struct Facts {
     pub container: Option<String>,
     /// `kernel.core_pattern`.
     pub core_pattern: String,
+    /// What this process itself is held by.
+    pub own: OwnFacts,
+}
+
+/// What holds the process that asks: it, not the kernel, may be the reason of a failure.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OwnFacts {
+    /// The kernel's release.
+    pub kernel: String,
+    /// True for host root or a container's root: effective uid 0.
+    pub root: bool,
+    /// Effective capabilities, as bits (capabilities(7)).
+    pub capabilities: u64,
+    /// True where a seccomp filter is over this process already.
+    pub filtered: bool,
+    /// The AppArmor profile that confines this process; `None` where it is `unconfined` or there is no AppArmor.
+    pub apparmor: Option<String>,
+    /// True in a user namespace that maps not all ids: a container that has one of its own.
+    pub ids_mapped: bool,
+    /// True where the root directory is no mount: a chroot, in which nobody may make a user namespace.
+    pub chroot: bool,
+    /// What is mounted below `/proc`.
+    pub proc_covered: Vec<String>,
+    /// The type of the root file system.
+    pub root_fs: Option<String>,
+}
+
+impl OwnFacts {
+    fn read() -> Self {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        // proc(5): the fifth field is the mount point, the file system's type follows a lone hyphen.
+        let mounts: Vec<(&str, &str)> = mounts
+            .lines()
+            .filter_map(|line| {
+                let (left, right) = line.split_once(" - ")?;
+                Some((left.split(' ').nth(4)?, right.split(' ').next()?))
+            })
+            .collect();
+        Self {
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+            root: nix::unistd::geteuid().is_root(),
+            capabilities: field("CapEff:").and_then(|t| u64::from_str_radix(t, 16).ok()).unwrap_or(0),
+            filtered: field("Seccomp:") == Some("2"),
+            apparmor: confinement(),
+            ids_mapped: fs::read_to_string("/proc/self/uid_map")
+                .is_ok_and(|t| !t.split_whitespace().eq(["0", "0", "4294967295"])),
+            chroot: !mounts.is_empty() && !mounts.iter().any(|(at, _)| *at == "/"),
+            proc_covered: mounts
+                .iter()
+                .filter(|(at, _)| at.starts_with("/proc/"))
+                .map(|(at, _)| (*at).to_owned())
+                .collect(),
+            root_fs: mounts.iter().rfind(|(at, _)| *at == "/").map(|(_, kind)| (*kind).to_owned()),
+        }
+    }
+}
+
+fn confinement() -> Option<String> {
+    let current = ["/proc/self/attr/apparmor/current", "/proc/self/attr/current"];
+    let text = current.iter().find_map(|path| fs::read_to_string(path).ok())?;
+    // SELinux answers in the second file too, with colons.
+    let profile = text.trim_end_matches(['\n', '\0']);
+    let confined = profile.ends_with(')') && !profile.starts_with("unconfined");
+    confined.then(|| profile.to_owned())
+}
+
+/// `docker`, `podman`, `kubernetes` or another word where marks of a container are found.
+fn container() -> Option<String> {
+    let marks = [
+        ("/var/run/secrets/kubernetes.io", "kubernetes"),
+        ("/.dockerenv", "docker"),
+        ("/run/.containerenv", "podman"),
+    ];
+    if let Some((_, word)) = marks.iter().find(|(path, _)| Path::new(path).exists()) {
+        return Some((*word).to_owned());
+    }
+    let groups = fs::read_to_string("/proc/1/cgroup").unwrap_or_default();
+    let marks = [("kubepods", "kubernetes"), ("docker", "docker"), ("libpod", "podman"), ("lxc", "lxc")];
+    if let Some((_, word)) = marks.iter().find(|(part, _)| groups.contains(part)) {
+        return Some((*word).to_owned());
+    }
+    // systemd's container interface: written by nspawn and others.
+    fs::read_to_string("/run/systemd/container").ok().map(|t| t.trim().to_owned()).filter(|t| !t.is_empty())
 }
 
 impl Facts {
@@ -38,13 +123,6 @@ impl Facts {
     pub fn read() -> Self {
         let text = |path: &str| fs::read_to_string(path).ok().map(|t| t.trim().to_owned());
         let number = |path: &str| text(path).and_then(|t| t.parse().ok());
-        let container = if Path::new("/.dockerenv").exists() {
-            Some("docker".to_owned())
-        } else if Path::new("/run/.containerenv").exists() {
-            Some("podman".to_owned())
-        } else {
-            None
-        };
         Self {
             max_user_namespaces: number("/proc/sys/user/max_user_namespaces"),
             unprivileged_userns_clone: number("/proc/sys/kernel/unprivileged_userns_clone"),
@@ -54,8 +132,9 @@ impl Facts {
                 .is_some_and(|t| t.lines().any(|l| l.split_whitespace().last() == Some("overlay"))),
             seccomp: text("/proc/sys/kernel/seccomp/actions_avail")
                 .is_some_and(|t| t.contains("kill_process")),
-            container,
+            container: container(),
             core_pattern: text("/proc/sys/kernel/core_pattern").unwrap_or_default(),
+            own: OwnFacts::read(),
         }
     }
 }

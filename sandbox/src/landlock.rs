@@ -45,7 +45,7 @@ pub(crate) struct Domain {
 
 /// The ABI that the kernel offers; 0 where Landlock is absent or disabled.
 pub fn kernel_abi() -> u32 {
-    sys::lockdown::landlock_abi()
+    sys::lockdown::landlock_abi().unwrap_or(0)
 }
 
 /// Whether the ABI mediates pathname sockets (LANDLOCK_ACCESS_FS_RESOLVE_UNIX, ABI 9).
@@ -70,9 +70,10 @@ fn known(abi: u32) -> ABI {
 }
 
 impl Domain {
-    /// Makes the ruleset. Errors: `ENOSYS`/`EOPNOTSUPP` below the level's lowest ABI.
+    /// Makes the ruleset. Errors: the kernel's own, `EOPNOTSUPP` below the level's lowest ABI.
     pub(crate) fn new(level: Level, network: Network) -> StepResult<Self> {
-        let kernel = kernel_abi();
+        let kernel = sys::lockdown::landlock_abi()
+            .map_err(|errno| StepError::new(Step::LandlockRuleset, "none", errno))?;
         let lowest = match level {
             Level::Full => FULL_MIN_ABI,
             Level::Landlock => LANDLOCK_MIN_ABI,

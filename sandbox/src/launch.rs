@@ -6,7 +6,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -20,6 +20,7 @@ use crate::error::{LaunchError, Step, StepError};
 use crate::grants;
 use crate::idmap;
 use crate::landlock::Domain;
+use crate::message::{LEN, Message};
 use crate::plan::{Cloning, Inputs, Plan};
 use crate::running::{Running, START_LIMIT, readable};
 use crate::seed::Seed;
@@ -71,22 +72,25 @@ enum Answer {
 #[derive(Debug)]
 pub struct Launcher {
     socket: Mutex<OwnedFd>,
-    process: OwnedFd,
+    /// The launcher process, or why there can be none.
+    process: Result<OwnedFd, StepError>,
 }
 
 impl Drop for Launcher {
     /// Ends the launcher and waits for its end, so that nothing of this process is left behind.
     fn drop(&mut self) {
-        let _ = process::pidfd_signal(self.process.as_fd(), libc::SIGKILL);
+        let Ok(process) = &self.process else { return };
+        let _ = process::pidfd_signal(process.as_fd(), libc::SIGKILL);
         let _ = nix::sys::wait::waitid(
-            nix::sys::wait::Id::PIDFd(self.process.as_fd()),
+            nix::sys::wait::Id::PIDFd(process.as_fd()),
             nix::sys::wait::WaitPidFlag::WEXITED,
         );
     }
 }
 
 impl Launcher {
-    /// Forks the launcher.
+    /// Forks the launcher. On a host without process descriptors, by which everything here is killed and waited for, there
+    /// is none: every [`Launcher::launch`] then says so.
     ///
     /// # Errors
     /// `EBUSY` in [`LaunchError::Launcher`] where the process has more than one thread already.
@@ -95,13 +99,21 @@ impl Launcher {
         let flags = SockFlag::SOCK_CLOEXEC;
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
             .map_err(|e| failed("socketpair", e))?;
-        // Opened before the fork, so that it cannot name a later process with the same number.
-        let supervisor =
-            process::pidfd_open(nix::unistd::getpid().as_raw()).map_err(|e| failed("pidfd_open", e))?;
+        // Opened before the fork, so that it cannot name a later process with the same number; and tried, because a
+        // sandbox that could not be killed must not be started.
+        let supervisor = process::pidfd_open(nix::unistd::getpid().as_raw())
+            .and_then(|pidfd| process::pidfd_signal(pidfd.as_fd(), 0).map(|()| pidfd));
+        let supervisor = match supervisor {
+            Ok(pidfd) => pidfd,
+            Err(errno) => {
+                let process = Err(StepError::new(Step::Pidfd, "", errno));
+                return Ok(Self { socket: Mutex::new(ours), process });
+            }
+        };
         match process::fork_single_threaded().map_err(|e| failed("fork", e))? {
             Some(pid) => {
                 let process = process::pidfd_open(pid).map_err(|e| failed("pidfd_open", e))?;
-                Ok(Self { socket: Mutex::new(ours), process })
+                Ok(Self { socket: Mutex::new(ours), process: Ok(process) })
             }
             None => {
                 // The launcher's copy of this end would keep it from ever seeing end of file.
@@ -153,6 +165,7 @@ impl Launcher {
     }
 
     fn exchange(&self, file: &OwnedFd, stdio: &[OwnedFd]) -> Result<(Answer, Vec<OwnedFd>), LaunchError> {
+        let process = self.process.as_ref().map_err(Clone::clone)?;
         let gone = |e: Errno| LaunchError::Launcher(format!("it does not answer: {e}"));
         let socket = self.socket.lock().map_err(|_| LaunchError::Launcher("a caller panicked".into()))?;
         let mut fds: Vec<RawFd> = vec![file.as_raw_fd()];
@@ -160,7 +173,7 @@ impl Launcher {
         fdpass::send(socket.as_fd(), b"launch", &fds).map_err(gone)?;
         if !readable(socket.as_fd(), Instant::now() + START_LIMIT)? {
             // It would answer this call to the next one.
-            let _ = process::pidfd_signal(self.process.as_fd(), libc::SIGKILL);
+            let _ = process::pidfd_signal(process.as_fd(), libc::SIGKILL);
             return Err(LaunchError::Launcher(format!(
                 "it did not answer for {} s and was ended: a file system that a mount leads to may hang",
                 START_LIMIT.as_secs()
@@ -309,21 +322,56 @@ fn launch(fds: Vec<OwnedFd>, supervisor: &OwnedFd, sent: &mut Vec<OwnedFd>) -> R
         process::Cloned::Child => child::run(&plan),
         process::Cloned::Parent(pid, pidfd) => {
             // Dropped on every early return: the child then reads end of file instead of its go, and ends.
-            if spec.level == Level::Full {
-                idmap::write_maps(pid, &identity, privileged)?;
-            }
-            for procs in &request.cgroup_procs {
-                std::fs::write(procs, pid.to_string()).map_err(|e| {
-                    let errno = Errno::from_raw(e.raw_os_error().unwrap_or(0));
-                    LaunchError::from(StepError::new(Step::CgroupJoin, procs.to_string_lossy(), errno))
-                })?;
-            }
-            nix::unistd::write(&go_ours, b"g").map_err(step(Step::Handshake, "go"))?;
+            let started = place(pid, &spec, privileged, &request.cgroup_procs).and_then(|()| {
+                nix::unistd::write(&go_ours, b"g").map(drop).map_err(step(Step::Handshake, "go"))
+            });
             let labels = plan.labels().to_vec();
+            if let Err(error) = started {
+                drop((go_ours, status_child));
+                // A child that failed by itself is the reason why nothing could be done with it.
+                return Err(child_failure(&status_ours, &labels).map_or(error, LaunchError::from));
+            }
             sent.push(pidfd);
             sent.push(status_ours);
             Ok(Answer::Cloned { labels, landlock_abi })
         }
+    }
+}
+
+/// The child's ids and cgroups, as only its parent can give them.
+fn place(
+    pid: libc::pid_t,
+    spec: &SandboxSpec,
+    privileged: bool,
+    cgroups: &[PathBuf],
+) -> Result<(), LaunchError> {
+    if spec.level == Level::Full {
+        idmap::write_maps(pid, &spec.identity, privileged)?;
+    }
+    for procs in cgroups {
+        std::fs::write(procs, pid.to_string()).map_err(|e| {
+            let errno = Errno::from_raw(e.raw_os_error().unwrap_or(0));
+            LaunchError::from(StepError::new(Step::CgroupJoin, procs.to_string_lossy(), errno))
+        })?;
+    }
+    Ok(())
+}
+
+/// What the child said of its own end before it was let go, where it did.
+fn child_failure(status: &OwnedFd, labels: &[String]) -> Option<StepError> {
+    let mut buffer = [0u8; LEN];
+    if !readable(status.as_fd(), Instant::now() + Duration::from_secs(1)).ok()? {
+        return None;
+    }
+    let (len, _) = fdpass::recv(status.as_fd(), &mut buffer).ok()?;
+    match Message::decode(&buffer[..len])? {
+        // Without its go it gives up, which is the answer to what is asked here, not the reason.
+        Message::Failed { step: Step::Handshake, .. } => None,
+        Message::Failed { step, label, errno } => {
+            let subject = labels.get(usize::from(label)).cloned().unwrap_or_default();
+            Some(StepError { step, subject, errno })
+        }
+        _ => None,
     }
 }
 

@@ -8,6 +8,7 @@ pub mod engine;
 pub mod event;
 pub mod evidence;
 pub mod exit;
+pub mod mend;
 pub mod profile;
 pub mod report;
 pub mod run;

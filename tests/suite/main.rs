@@ -20,6 +20,7 @@ mod refused;
 mod space;
 mod support;
 mod survivors;
+mod taken_away;
 mod toolchains;
 mod untouched;
 mod verify;

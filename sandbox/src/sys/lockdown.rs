@@ -33,8 +33,9 @@ struct PathBeneath {
     parent_fd: libc::c_int,
 }
 
-/// The kernel's Landlock ABI; 0 where there is none (landlock_create_ruleset(2), LANDLOCK_CREATE_RULESET_VERSION).
-pub(crate) fn landlock_abi() -> u32 {
+/// The kernel's Landlock ABI (landlock_create_ruleset(2), LANDLOCK_CREATE_RULESET_VERSION). `ENOSYS`: it is not in the
+/// kernel, or a filter keeps it away; `EOPNOTSUPP`: it was not enabled at boot.
+pub(crate) fn landlock_abi() -> Result<u32, Errno> {
     // SAFETY: with a null attribute, size 0 and the VERSION flag the call only answers a number.
     let ret = unsafe {
         libc::syscall(
@@ -44,7 +45,7 @@ pub(crate) fn landlock_abi() -> u32 {
             LANDLOCK_CREATE_RULESET_VERSION,
         )
     };
-    check(ret).map_or(0, |n| n as u32)
+    check(ret).map(|n| n as u32)
 }
 
 /// Allows `access` (LANDLOCK_ACCESS_FS_*) beneath the directory, or on the file, that `parent` refers to.

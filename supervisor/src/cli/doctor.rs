@@ -5,7 +5,7 @@ use std::os::unix::fs::DirBuilderExt;
 
 use proctor_sandbox::cgroup::{Cgroup, CgroupLimits};
 use proctor_sandbox::enforced::Enforced;
-use proctor_sandbox::error::{LaunchError, Step};
+use proctor_sandbox::error::LaunchError;
 use proctor_sandbox::host::{Facts, probe};
 use proctor_sandbox::launch::Launcher;
 use serde::Serialize;
@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::output;
 use crate::exit::ExitCode;
+use crate::mend;
 use crate::profile::HostEnv;
 use crate::run::identity::HostId;
 use crate::run::state_dirs::StateDirs;
@@ -113,51 +114,8 @@ fn level_line(full: &Result<Enforced, LaunchError>, facts: &Facts) -> Line {
             what: "full sandbox",
             state: State::Missing,
             found: error.to_string(),
-            mend: Some(mend(error, facts)),
+            mend: Some(mend::of(error, facts)),
         },
-    }
-}
-
-/// What to do about a failed step, with what the facts add to it.
-fn mend(error: &LaunchError, facts: &Facts) -> String {
-    let LaunchError::Step(step) = error else {
-        return "this is no lack of the host: please report it with the line above".into();
-    };
-    if facts.apparmor_restricts_userns == Some(1)
-        && matches!(
-            step.step,
-            Step::UidMap | Step::GidMap | Step::Clone | Step::StoreCreate | Step::Propagation
-        )
-    {
-        return "AppArmor restricts user namespaces here (Ubuntu 24.04 and later): install an AppArmor profile that allows `userns` for proctor, or set kernel.apparmor_restrict_unprivileged_userns=0".into();
-    }
-    match step.step {
-        Step::Clone if facts.max_user_namespaces == Some(0) => {
-            "user namespaces are off: sysctl -w user.max_user_namespaces=15000".into()
-        }
-        Step::Clone if facts.unprivileged_userns_clone == Some(0) => {
-            "unprivileged user namespaces are off: sysctl -w kernel.unprivileged_userns_clone=1".into()
-        }
-        Step::Clone | Step::UidMap | Step::GidMap if facts.container.is_some() => {
-            "the container forbids user namespaces: start it with --security-opt seccomp=unconfined (or a profile that allows unshare and clone), and --security-opt apparmor=unconfined where AppArmor is in use".into()
-        }
-        Step::Clone | Step::UidMap | Step::GidMap => "allow unprivileged user namespaces for this user, or run as root".into(),
-        Step::ProcMount => {
-            "a fresh /proc is refused where parts of /proc are covered, as in containers: start it with --security-opt systempaths=unconfined (Docker) or procMount: Unmasked (Kubernetes)".into()
-        }
-        Step::LandlockRuleset => {
-            "Landlock is absent or older than ABI 2: use Linux 5.19 or later with `landlock` in the boot parameter lsm=".into()
-        }
-        Step::SeedUpper => "tmpfs has no user extended attributes here: use Linux 6.6 or later".into(),
-        Step::OverlayMount if !facts.overlay_registered => "overlayfs is not there: modprobe overlay".into(),
-        Step::OverlayMount => {
-            "overlayfs refuses this file system as lower layer, as in containers whose root is itself an overlay: put the work tree on a volume".into()
-        }
-        Step::IdmapSet => {
-            "the file system below the work tree has no idmapped mounts: use ext4, xfs, btrfs or tmpfs, or run as an ordinary user".into()
-        }
-        Step::Seccomp | Step::CheckSeccomp => "seccomp filters are not available: use a kernel with CONFIG_SECCOMP_FILTER".into(),
-        _ => "see docs/threat-model.md for what level full needs".into(),
     }
 }
 
@@ -223,47 +181,5 @@ fn cgroup_line() -> Line {
         Err(error) => {
             Line { what: "cgroup", state: State::Weak, found: format!("cannot be limited: {error}"), mend: mend() }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proctor_sandbox::error::StepError;
-
-    use super::*;
-
-    fn facts() -> Facts {
-        Facts {
-            max_user_namespaces: Some(1000),
-            unprivileged_userns_clone: None,
-            apparmor_restricts_userns: None,
-            landlock_abi: 7,
-            overlay_registered: true,
-            seccomp: true,
-            container: None,
-            core_pattern: "core".into(),
-        }
-    }
-
-    fn step(step: Step) -> LaunchError {
-        StepError { step, subject: String::new(), errno: 1 }.into()
-    }
-
-    #[test]
-    fn each_cause_has_its_own_mend() {
-        let ubuntu = Facts { apparmor_restricts_userns: Some(1), ..facts() };
-        assert!(mend(&step(Step::UidMap), &ubuntu).contains("AppArmor profile"));
-        let off = Facts { max_user_namespaces: Some(0), ..facts() };
-        assert!(mend(&step(Step::Clone), &off).contains("user.max_user_namespaces=15000"));
-        let docker = Facts { container: Some("docker".into()), ..facts() };
-        assert!(mend(&step(Step::Clone), &docker).contains("--security-opt seccomp"));
-        assert!(mend(&step(Step::ProcMount), &docker).contains("systempaths=unconfined"));
-        assert!(mend(&step(Step::LandlockRuleset), &facts()).contains("lsm="));
-        assert!(
-            mend(&step(Step::OverlayMount), &Facts { overlay_registered: false, ..facts() })
-                .contains("modprobe")
-        );
-        assert!(mend(&step(Step::SeedUpper), &facts()).contains("Linux 6.6"));
-        assert!(mend(&step(Step::IdmapSet), &facts()).contains("ordinary user"));
     }
 }

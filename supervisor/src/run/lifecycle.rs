@@ -226,7 +226,7 @@ impl Run<'_> {
         let hidden = match masks(&self.plan.repo, &before) {
             Ok(hidden) => hidden,
             Err(why) => {
-                self.facts.sandbox = SandboxFact::Unavailable { why, missing: Vec::new() };
+                self.facts.sandbox = SandboxFact::Unavailable { why, missing: Vec::new(), mend: None };
                 return Ok(());
             }
         };

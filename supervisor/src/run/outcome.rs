@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use proctor_sandbox::error::LaunchError;
+use proctor_sandbox::host::Facts as HostFacts;
 use proctor_sandbox::running::Running;
 use proctor_sandbox::spec::Level;
 
@@ -13,6 +15,7 @@ use super::settle;
 use super::supervise::{Finish, MAX_REQUESTS, Stop};
 use crate::event::{EventType, format_micros, now_micros};
 use crate::evidence::payload;
+use crate::mend;
 use crate::verdict::{self, ContradictionFact, Ending, LimitFact, Phase, SandboxFact, TimeoutFact, TreeEnd};
 
 impl Run<'_> {
@@ -32,7 +35,14 @@ impl Run<'_> {
                 return;
             }
             Err(error) => {
-                self.facts.sandbox = SandboxFact::Unavailable { why: error.to_string(), missing: Vec::new() };
+                let mend = match &error {
+                    BackendError::Start(StartError::Sandbox(error @ LaunchError::Step(_))) => {
+                        Some(mend::of(error, &HostFacts::read()))
+                    }
+                    _ => None,
+                };
+                let why = error.to_string();
+                self.facts.sandbox = SandboxFact::Unavailable { why, missing: Vec::new(), mend };
                 return;
             }
         };

@@ -64,6 +64,8 @@ pub enum SandboxFact {
         why: String,
         /// Guarantees that were not to be had.
         missing: Vec<String>,
+        /// What to do about it, where that is known better than the code says it.
+        mend: Option<String>,
     },
 }
 

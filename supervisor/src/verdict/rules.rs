@@ -70,12 +70,17 @@ fn start(facts: &Facts, found: &mut Vec<Blocker>) {
             json!({ "why": why }),
         )),
     }
-    if let SandboxFact::Unavailable { why, missing } = &facts.sandbox {
-        found.push(Blocker::new(
+    if let SandboxFact::Unavailable { why, missing, mend } = &facts.sandbox {
+        let blocker = Blocker::new(
             Code::SandboxUnavailable,
             "The sandbox cannot be had as asked for; nothing was started.",
             json!({ "why": why, "missing": missing }),
-        ));
+        );
+        found.push(match mend {
+            Some(mend) => blocker
+                .with_remedy(format!("To mend: {mend}. `proctor doctor` tries every mechanism by itself.")),
+            None => blocker,
+        });
     }
     if facts.test == TestFact::Missing {
         found.push(Blocker::new(

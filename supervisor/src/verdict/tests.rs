@@ -84,7 +84,8 @@ fn each_fact_raises_its_blocker_and_no_other() {
             B::SandboxUnavailable,
             3,
             Box::new(|f| {
-                f.sandbox = SandboxFact::Unavailable { why: "uid map: EPERM".into(), missing: vec![] };
+                f.sandbox =
+                    SandboxFact::Unavailable { why: "uid map: EPERM".into(), missing: vec![], mend: None };
             }),
         ),
         (B::TestCommandMissing, 1, Box::new(|f| f.test = TestFact::Missing)),

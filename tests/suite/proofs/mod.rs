@@ -25,7 +25,7 @@ use tempfile::TempDir;
 use crate::proctor;
 
 /// The probe where every user, and every sandbox that is shown its directory, can execute it.
-pub(super) fn probe() -> &'static Path {
+pub(crate) fn probe() -> &'static Path {
     static PLACE: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
     &PLACE
         .get_or_init(|| {

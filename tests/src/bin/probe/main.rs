@@ -1,9 +1,11 @@
 //! The attacker: carries out the attacks named by its arguments, one process each, and prints one line for each:
 //! the attack, a tab, and `ok`, the kernel's errno, or the signal that killed it. It asserts nothing.
+//! `probe without` runs a command on a host that lacks something.
 
 mod attack;
 mod launch;
 mod raw;
+mod without;
 
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
@@ -11,6 +13,11 @@ use std::process::{Command, ExitCode, Stdio};
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((mode, rest)) = args.split_first()
+        && mode == "without"
+    {
+        return without::run(rest);
+    }
     let mut out = std::io::stdout().lock();
     match args.split_first() {
         // Before any thread exists, as the launcher wants it.

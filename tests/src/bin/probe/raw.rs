@@ -35,6 +35,19 @@ pub(crate) fn fork_and_wait() -> Result<i32, Errno> {
     if pid < 0 { Err(Errno::last()) } else { Ok(pid) }
 }
 
+/// fork(2): 0 in the child.
+pub(crate) fn fork() -> Result<i32, Errno> {
+    // SAFETY: the process is single-threaded, so the child may go on as its parent could.
+    let pid = unsafe { libc::fork() };
+    if pid < 0 { Err(Errno::last()) } else { Ok(pid) }
+}
+
+/// The file behind a descriptor that a system call has just returned.
+pub(crate) fn owned(fd: i64) -> std::fs::File {
+    // SAFETY: the caller passes a new descriptor, which nobody else owns.
+    unsafe { std::os::fd::FromRawFd::from_raw_fd(fd as i32) }
+}
+
 /// Anonymous memory, written to, so that it is resident.
 pub(crate) fn eat(bytes: usize) -> Result<(), Errno> {
     // SAFETY: a fresh anonymous mapping, checked before it is written within its length.

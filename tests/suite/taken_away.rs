@@ -1,0 +1,312 @@
+//! Mechanisms taken away one by one from the real binary: what cannot be enforced is refused before anything of the
+//! backend runs, and the refusal names the step and the mend. `doctor` says the same.
+//!
+//! A row is one host that lacks one thing. What a lower level makes of it belongs into [`Row`], as one more expectation.
+
+use harness::{Outcome, Proctor, TestRepo, User, World, users};
+use serde_json::Value;
+
+use crate::binary;
+use crate::proofs::probe;
+use crate::support::{blocker, fails, nothing_started, passes, snapshot, untouched};
+
+/// How the host comes to lack it.
+enum By {
+    /// Rules of `probe without`.
+    Filter(&'static [&'static str]),
+    /// A shell script that ends by executing its arguments: one for root, one for the ordinary user.
+    Script(Option<&'static str>, Option<&'static str>),
+}
+
+/// One host.
+struct Row {
+    by: By,
+    /// What the step is called for root and for the ordinary user.
+    step: [&'static str; 2],
+    /// What the remedy says.
+    mend: &'static str,
+}
+
+fn row(rules: &'static [&'static str], step: &'static str, mend: &'static str) -> Row {
+    Row { by: By::Filter(rules), step: [step, step], mend }
+}
+
+impl Row {
+    /// As root the first thing that needs it is the work tree's idmapped mount.
+    fn first_as_root(mut self, step: &'static str) -> Self {
+        self.step[0] = step;
+        self
+    }
+
+    fn wrapper(&self, user: User) -> Option<Vec<String>> {
+        match self.by {
+            By::Filter(rules) => {
+                let mut wrapper = vec![probe().to_string_lossy().into_owned(), "without".into()];
+                wrapper.extend(rules.iter().map(|r| (*r).to_owned()));
+                wrapper.push("--".into());
+                Some(wrapper)
+            }
+            By::Script(root, ordinary) => {
+                let script = if user == User::Root { root } else { ordinary }?;
+                let id = user.uid().to_string();
+                Some(vec!["sh".into(), "-ec".into(), script.replace("UID", &id), "sh".into()])
+            }
+        }
+    }
+}
+
+const NAMESPACES: &str = "refuses new namespaces";
+const CLONE: &str = "creating the namespaces (clone3)";
+const IDMAP_NAMESPACE: &str = "making the user namespace of an idmapped mount";
+
+fn through(wrapper: &[String], world: &World) -> Proctor {
+    let words: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+    Proctor::through(&words, binary(), world)
+}
+
+/// A backend that leaves marks wherever it could.
+fn run(wrapper: &[String], repo: &TestRepo<'_>) -> Outcome {
+    let mark = repo.world().path("mark");
+    let script = format!("touch {}; echo mended > src/value.txt; echo said", mark.display());
+    through(wrapper, repo.world())
+        .args(["run", "--no-test", "--repo"])
+        .arg(repo.path())
+        .args(["--", "sh", "-c", &script])
+        .run()
+}
+
+fn refused(row: &Row, user: User) {
+    let Some(wrapper) = row.wrapper(user) else { return };
+    let world = World::new(user);
+    let repo = TestRepo::small(&world);
+    let before = snapshot(&repo);
+    let outcome = run(&wrapper, &repo);
+    let what = format!("{user:?} {wrapper:?}");
+    assert_eq!(outcome.code, Some(3), "{what}: {outcome:#?}");
+    fails(&outcome, &repo, 3, &["sandbox_unavailable"], &["run.started"]);
+    nothing_started(&outcome);
+    untouched(&before, &repo);
+    assert!(!world.path("mark").exists(), "{what}: the backend ran");
+    let blocker = blocker(&outcome, "sandbox_unavailable");
+    let why = blocker["detail"]["why"].as_str().unwrap_or_default();
+    let step = row.step[usize::from(user != User::Root)];
+    assert!(why.contains(step), "{what}: {step:?} is not in {why:?}");
+    let remedy = blocker["remedy"].as_str().unwrap_or_default();
+    assert!(remedy.contains(row.mend), "{what}: {:?} is not in {remedy:?}", row.mend);
+    assert!(outcome.stderr.contains(row.mend), "{what}: {}", outcome.stderr);
+
+    let doctor = through(&wrapper, &world).args(["--json", "doctor"]).run();
+    assert_eq!(doctor.code, Some(3), "{what}: {doctor:#?}");
+    let said: Value =
+        serde_json::from_str(&doctor.stdout).unwrap_or_else(|e| panic!("{what}: {e}: {doctor:#?}"));
+    assert_eq!(said["level"], Value::Null, "{what}: {said:#}");
+    assert!(said.to_string().contains(row.mend), "{what}: {:?} is not in {said:#}", row.mend);
+}
+
+fn all_refused(rows: &[Row]) {
+    for user in users() {
+        for row in rows {
+            refused(row, user);
+        }
+    }
+}
+
+#[test]
+fn with_nothing_taken_away_the_same_command_passes() {
+    for user in users() {
+        let world = World::new(user);
+        let repo = TestRepo::small(&world);
+        // A filter that answers something else, with and without a listener, and the scripts' way of starting.
+        for rules in [["swapoff=EPERM"].as_slice(), &["open:/not/there=EPERM"]] {
+            let wrapper = row(&[], "", "").wrapper(user).unwrap();
+            let (last, first) = wrapper.split_last().unwrap();
+            let mut wrapper = first.to_vec();
+            wrapper.extend(rules.iter().map(|r| (*r).to_owned()));
+            wrapper.push(last.clone());
+            passes(&run(&wrapper, &repo), &repo);
+        }
+        passes(&run(&["sh", "-ec", "exec \"$@\"", "sh"].map(str::to_owned), &repo), &repo);
+        let doctor = through(&["env".to_owned()], &world).args(["--json", "doctor"]).run();
+        assert_eq!(doctor.code, Some(0), "{doctor:#?}");
+    }
+}
+
+#[test]
+fn no_new_namespaces() {
+    all_refused(&[
+        // Docker's default filter: clone3 is not there, the others are refused.
+        row(&["clone3=ENOSYS", "clone:0&0x7e020000=EPERM", "unshare=EPERM"], CLONE, NAMESPACES)
+            .first_as_root(IDMAP_NAMESPACE),
+        row(&["clone3-namespaces=EPERM"], CLONE, NAMESPACES).first_as_root(IDMAP_NAMESPACE),
+        row(&["clone3-namespaces=EINVAL"], CLONE, NAMESPACES).first_as_root(IDMAP_NAMESPACE),
+        // The sysctl, in a namespace of the test's own.
+        Row {
+            by: By::Script(
+                Some(
+                    "exec unshare -Ur sh -ec 'echo 0 > /proc/sys/user/max_user_namespaces; exec \"$@\"' sh \"$@\"",
+                ),
+                Some(
+                    "exec unshare -U --map-user=UID --map-group=UID --keep-caps sh -ec \
+                     'echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --ambient-caps=-all --inh-caps=-all \"$@\"' sh \"$@\"",
+                ),
+            ),
+            step: [IDMAP_NAMESPACE, CLONE],
+            mend: "sysctl -w user.max_user_namespaces=15000",
+        },
+        // Another kind of namespace.
+        Row {
+            by: By::Script(
+                Some(
+                    "exec unshare -Ur sh -ec 'echo 0 > /proc/sys/user/max_net_namespaces; exec \"$@\"' sh \"$@\"",
+                ),
+                Some(
+                    "exec unshare -Ur sh -ec 'echo 0 > /proc/sys/user/max_net_namespaces; \
+                     exec unshare -U --map-user=UID --map-group=UID \"$@\"' sh \"$@\"",
+                ),
+            ),
+            step: [CLONE, CLONE],
+            mend: "raise the one that is too low",
+        },
+    ]);
+}
+
+#[test]
+fn no_id_maps_as_below_ubuntus_apparmor() {
+    const SYSCTL: &str = "text:/proc/sys/kernel/apparmor_restrict_unprivileged_userns=1";
+    let ubuntu = "AppArmor restricts user namespaces here";
+    all_refused(&[
+        row(&["open:/uid_map=EPERM", SYSCTL], "writing the uid map", ubuntu),
+        row(&["open:/gid_map=EPERM", SYSCTL], "writing the gid map", ubuntu),
+        row(
+            &["open:/setgroups=EPERM", "open:/gid_map=EPERM"],
+            "writing the gid map",
+            "AppArmor's `userns` rule",
+        ),
+        // As in a container that was started with --cap-drop.
+        Row {
+            by: By::Script(Some("exec setpriv --bounding-set=-setuid --inh-caps=-all \"$@\""), None),
+            step: ["writing the uid map", ""],
+            mend: "--cap-add SETUID --cap-add SETGID",
+        },
+        Row {
+            by: By::Script(Some("exec setpriv --bounding-set=-sys_admin --inh-caps=-all \"$@\""), None),
+            step: ["opening a tree for an idmapped mount", ""],
+            mend: "root lacks CAP_SYS_ADMIN",
+        },
+    ]);
+}
+
+#[test]
+fn the_distributions_switch_for_user_namespaces_is_off() {
+    let rules: &[&str] = &["clone3-namespaces=EPERM", "text:/proc/sys/kernel/unprivileged_userns_clone=0"];
+    for user in users().into_iter().filter(|u| *u == User::Ordinary) {
+        refused(&row(rules, CLONE, "sysctl -w kernel.unprivileged_userns_clone=1"), user);
+    }
+}
+
+#[test]
+fn no_landlock() {
+    let step = "creating the Landlock ruleset";
+    all_refused(&[
+        row(&["landlock_create_ruleset=ENOSYS"], step, "refuses the landlock calls"),
+        row(&["landlock_create_ruleset=EOPNOTSUPP"], step, "lsm=landlock"),
+        row(&["landlock-abi=1"], step, "level full needs ABI 2"),
+        row(&["landlock_add_rule=EPERM"], "adding a Landlock rule", "refuses the landlock calls"),
+        row(&["landlock_restrict_self=EPERM"], "enforcing Landlock", "refuses the landlock calls"),
+    ]);
+}
+
+#[test]
+fn an_older_landlock_is_reported_as_what_it_is() {
+    for user in users() {
+        let world = World::new(user);
+        let repo = TestRepo::small(&world);
+        let wrapper = row(&["landlock-abi=5"], "", "").wrapper(user).unwrap();
+        let outcome = run(&wrapper, &repo);
+        passes(&outcome, &repo);
+        let report = outcome.report();
+        let mechanisms = report["sandbox"]["mechanisms"].as_array().cloned().unwrap_or_default();
+        let landlock = mechanisms.iter().find(|m| m["name"] == "landlock").unwrap();
+        assert_eq!(landlock["version"], "ABI 5", "{report:#}");
+        assert!(!mechanisms.iter().any(|m| m["name"] == "landlock_scope"), "{report:#}");
+        let missing = report["sandbox"]["missing"].to_string();
+        assert!(missing.contains("older than ABI 6"), "{missing}");
+        let doctor = through(&wrapper, &world).arg("doctor").run();
+        assert_eq!(doctor.code, Some(0), "{doctor:#?}");
+        assert!(doctor.stderr.contains("ABI 5"), "{}", doctor.stderr);
+    }
+}
+
+#[test]
+fn no_mounts() {
+    let store = "making the private tmpfs";
+    let (open, set) = ("opening a tree for an idmapped mount", "idmapping a mount");
+    let mounts = "refuses the mount calls";
+    all_refused(&[
+        row(&["fsopen=EPERM"], store, mounts),
+        row(&["fsopen=ENOSYS"], store, mounts),
+        row(&["fsconfig=EPERM"], store, mounts),
+        row(&["fsmount=ENOSYS"], store, mounts),
+        row(&["move_mount=EPERM"], "attaching the private tmpfs", mounts),
+        row(&["move_mount=ENOSYS"], "attaching the private tmpfs", mounts),
+        row(&["open_tree=EPERM"], "making the private root a mount", mounts).first_as_root(open),
+        row(&["open_tree=ENOSYS"], "making the private root a mount", mounts).first_as_root(open),
+        row(&["mount_setattr=EPERM"], "making the mounts private", mounts).first_as_root(set),
+        row(&["mount_setattr=ENOSYS"], "making the mounts private", mounts).first_as_root(set),
+        row(&["pivot_root=EPERM"], "changing into the private root", mounts),
+        row(&["pivot_root=ENOSYS"], "changing into the private root", mounts),
+        row(&["umount2=EPERM"], "detaching the overlay's layers", mounts),
+    ]);
+}
+
+#[test]
+fn no_overlay() {
+    let step = "mounting the overlay";
+    all_refused(&[
+        row(&["fs:overlay=ENODEV"], step, "modprobe overlay"),
+        row(&["fs:overlay=EPERM"], step, "refuses the mount calls"),
+        row(&["fs:overlay=EINVAL"], step, "put the work tree on a volume"),
+    ]);
+}
+
+#[test]
+fn a_covered_proc() {
+    let cover = "mount --bind /dev/null /proc/uptime; mount -t tmpfs none /proc/irq";
+    let root = format!("exec unshare -m sh -ec '{cover}; exec \"$@\"' sh \"$@\"");
+    let ordinary = format!(
+        "exec unshare -Urm sh -ec '{cover}; exec unshare -U --map-user=UID --map-group=UID \"$@\"' sh \"$@\""
+    );
+    all_refused(&[Row {
+        by: By::Script(Some(root.leak()), Some(ordinary.leak())),
+        step: ["mounting a fresh /proc", "mounting a fresh /proc"],
+        mend: "parts of this one are covered (/proc/uptime, /proc/irq)",
+    }]);
+}
+
+#[test]
+fn no_seccomp_filter() {
+    // A kernel without CONFIG_SECCOMP_FILTER says EINVAL, one without seccomp ENOSYS.
+    let rows = ["seccomp:0==1=EINVAL", "seccomp:0==1=ENOSYS", "seccomp:0==1=EPERM"]
+        .map(|rule| row(vec![rule].leak(), "installing the seccomp filter", "refuses the call seccomp"));
+    all_refused(&rows);
+}
+
+#[test]
+fn no_process_descriptors() {
+    let step = "naming a process by a descriptor";
+    all_refused(&[
+        row(&["pidfd_open=ENOSYS"], step, "pidfd_open and pidfd_send_signal"),
+        row(&["pidfd_open=EPERM"], step, "pidfd_open and pidfd_send_signal"),
+        row(&["pidfd_send_signal=ENOSYS"], step, "pidfd_open and pidfd_send_signal"),
+        row(&["close_range=ENOSYS"], "closing foreign descriptors", "refuses this call"),
+    ]);
+}
+
+#[test]
+fn no_loopback() {
+    let step = "bringing the loopback interface up";
+    all_refused(&[
+        row(&["ioctl:1==0x8914=EPERM"], step, "RestrictAddressFamilies="),
+        row(&["socket:0==2=EAFNOSUPPORT"], step, "RestrictAddressFamilies="),
+    ]);
+}
