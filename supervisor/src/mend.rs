@@ -49,6 +49,9 @@ pub fn of_step(failed: &StepError, facts: &Facts) -> String {
                 }
             )
         }
+        Step::IdmapOpen | Step::IdmapSet if denied && facts.own.root && facts.own.ids_mapped => {
+            "this root is root of a user namespace alone, which may not map the ids of a mount: run Proctor as an ordinary user here (in a container --user 1000)".into()
+        }
         Step::ProcMount if denied && !facts.own.proc_covered.is_empty() => covered(facts),
         Step::LandlockRuleset => landlock(failed, facts),
         Step::LandlockRule | Step::LandlockRestrict if facts.own.filtered => filter(facts, "the landlock calls"),

@@ -74,6 +74,12 @@ fn each_cause_has_its_own_text() {
         // Mounts.
         (Step::IdmapOpen, EPERM, root(CAP_SYS_ADMIN), "--cap-add SYS_ADMIN"),
         (Step::IdmapSet, EPERM, within("kubernetes", root(CAP_SYS_ADMIN)), "capabilities.add: [SYS_ADMIN]"),
+        (
+            Step::IdmapSet,
+            EPERM,
+            own(|o| (o.root, o.ids_mapped, o.capabilities) = (true, true, u64::MAX)),
+            "root of a user namespace",
+        ),
         (Step::IdmapSet, EINVAL, own(|o| o.root_fs = Some("overlay".into())), "put it on a volume"),
         (Step::IdmapSet, EINVAL, facts(), "no idmapped mounts"),
         (Step::Propagation, EPERM, ubuntu(), "AppArmor restricts user namespaces"),

@@ -143,7 +143,7 @@ fn no_new_namespaces() {
         Row {
             by: By::Script(
                 Some(
-                    "exec unshare -Ur sh -ec 'echo 0 > /proc/sys/user/max_user_namespaces; exec \"$@\"' sh \"$@\"",
+                    "exec unshare -Urm sh -ec 'echo 0 > /proc/sys/user/max_user_namespaces; exec \"$@\"' sh \"$@\"",
                 ),
                 Some(
                     "exec unshare -U --map-user=UID --map-group=UID --keep-caps sh -ec \
@@ -156,15 +156,13 @@ fn no_new_namespaces() {
         // Another kind of namespace.
         Row {
             by: By::Script(
-                Some(
-                    "exec unshare -Ur sh -ec 'echo 0 > /proc/sys/user/max_net_namespaces; exec \"$@\"' sh \"$@\"",
-                ),
+                None,
                 Some(
                     "exec unshare -Ur sh -ec 'echo 0 > /proc/sys/user/max_net_namespaces; \
                      exec unshare -U --map-user=UID --map-group=UID \"$@\"' sh \"$@\"",
                 ),
             ),
-            step: [CLONE, CLONE],
+            step: ["", CLONE],
             mend: "raise the one that is too low",
         },
     ]);
@@ -182,6 +180,12 @@ fn no_id_maps_as_below_ubuntus_apparmor() {
             "writing the gid map",
             "AppArmor's `userns` rule",
         ),
+        // Root of a user namespace that maps no other uid.
+        Row {
+            by: By::Script(Some("exec unshare -Urm \"$@\""), None),
+            step: ["writing the uid map", ""],
+            mend: "--userns=host, hostUsers: true",
+        },
         // As in a container that was started with --cap-drop.
         Row {
             by: By::Script(Some("exec setpriv --bounding-set=-setuid --inh-caps=-all \"$@\""), None),
