@@ -27,17 +27,26 @@ pub struct Cgroup {
     cpu: Option<PathBuf>,
 }
 
-/// What a finished sandbox used and ran into, as its cgroup counted.
+/// What a finished sandbox used and ran into, as its cgroup counted. A counter that is there and cannot be read is an
+/// error, never 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CgroupUsage {
     /// Largest use of memory in bytes.
     pub memory_peak: Option<u64>,
-    /// Processes killed because memory ran out.
+    /// Processes of this cgroup killed because memory ran out, here or further up: `oom_kill` of `memory.events`
+    /// (version 2) or `memory.oom_control` (version 1).
     pub oom_kills: u64,
-    /// Refused forks.
+    /// How often this cgroup's own limit stood in the way: `oom` of `memory.events` (version 2), or `memory.failcnt` and
+    /// `memory.memsw.failcnt` together (version 1, of which newer kernels do not count all).
+    pub memory_refusals: u64,
+    /// Refused forks: `max` of `pids.events`.
     pub task_refusals: u64,
+    /// Most tasks at once (`pids.peak`, Linux 6.1), the sandbox's init among them.
+    pub task_peak: Option<u64>,
     /// CPU time in microseconds.
     pub cpu_micros: Option<u64>,
+    /// Periods of 100 ms in which the limit of CPU was used up (`nr_throttled` of `cpu.stat`).
+    pub cpu_throttled: Option<u64>,
 }
 
 const V1_ROOT: &str = "/sys/fs/cgroup";
@@ -167,30 +176,58 @@ impl Cgroup {
     }
 
     /// What the controllers counted.
-    pub fn usage(&self) -> CgroupUsage {
-        let number = |dir: &Option<PathBuf>, file: &str| -> Option<u64> {
-            fs::read_to_string(dir.as_ref()?.join(file)).ok()?.trim().parse().ok()
-        };
-        let field = |dir: &Option<PathBuf>, file: &str, key: &str| -> Option<u64> {
-            let text = fs::read_to_string(dir.as_ref()?.join(file)).ok()?;
-            text.lines().find_map(|l| l.strip_prefix(key)?.trim().parse().ok())
-        };
-        if self.v2.is_some() {
-            CgroupUsage {
-                memory_peak: number(&self.v2, "memory.peak"),
-                oom_kills: field(&self.v2, "memory.events", "oom_kill ").unwrap_or(0),
-                task_refusals: field(&self.v2, "pids.events", "max ").unwrap_or(0),
-                cpu_micros: field(&self.v2, "cpu.stat", "usage_usec "),
+    ///
+    /// # Errors
+    /// A counter of a limit that was set cannot be read: whether it was hit is not known then.
+    pub fn usage(&self) -> io::Result<CgroupUsage> {
+        let mut usage = CgroupUsage::default();
+        let v2 = self.v2.is_some();
+        if let Some(dir) = &self.memory {
+            if v2 {
+                usage.oom_kills = field(dir, "memory.events", "oom_kill")?;
+                usage.memory_refusals = field(dir, "memory.events", "oom")?;
+            } else {
+                usage.oom_kills = field(dir, "memory.oom_control", "oom_kill")?;
+                usage.memory_refusals = number(dir, "memory.failcnt")?;
+                // Not there with swap accounting off.
+                if dir.join("memory.memsw.failcnt").exists() {
+                    usage.memory_refusals += number(dir, "memory.memsw.failcnt")?;
+                }
             }
-        } else {
-            CgroupUsage {
-                memory_peak: number(&self.memory, "memory.max_usage_in_bytes"),
-                oom_kills: field(&self.memory, "memory.oom_control", "oom_kill ").unwrap_or(0),
-                task_refusals: field(&self.pids, "pids.events", "max ").unwrap_or(0),
-                cpu_micros: None,
-            }
+            usage.memory_peak =
+                number(dir, if v2 { "memory.peak" } else { "memory.max_usage_in_bytes" }).ok();
         }
+        if let Some(dir) = &self.pids {
+            usage.task_refusals = field(dir, "pids.events", "max")?;
+            usage.task_peak = number(dir, "pids.peak").ok();
+        }
+        if let Some(dir) = &self.cpu {
+            usage.cpu_throttled = Some(field(dir, "cpu.stat", "nr_throttled")?);
+        }
+        if let Some(dir) = &self.v2 {
+            usage.cpu_micros = field(dir, "cpu.stat", "usage_usec").ok();
+        }
+        Ok(usage)
     }
+}
+
+fn unreadable(dir: &Path, file: &str, why: impl std::fmt::Display) -> io::Error {
+    io::Error::other(format!("{}: {why}", dir.join(file).display()))
+}
+
+/// A file that holds one number.
+fn number(dir: &Path, file: &str) -> io::Result<u64> {
+    let text = fs::read_to_string(dir.join(file)).map_err(|e| unreadable(dir, file, e))?;
+    text.trim().parse().map_err(|_| unreadable(dir, file, "no number"))
+}
+
+/// The number behind `key` in a file of lines `KEY NUMBER`.
+fn field(dir: &Path, file: &str, key: &str) -> io::Result<u64> {
+    let text = fs::read_to_string(dir.join(file)).map_err(|e| unreadable(dir, file, e))?;
+    text.lines()
+        .filter_map(|line| line.split_once(' '))
+        .find_map(|(name, value)| if name == key { value.trim().parse().ok() } else { None })
+        .ok_or_else(|| unreadable(dir, file, format_args!("no number for {key}")))
 }
 
 /// Makes `parent` hand memory and pids (and cpu, where it has that) down to cgroups below it; true where it does.
@@ -266,5 +303,74 @@ impl Drop for Cgroup {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            fs::write(dir.path().join(name), content).unwrap();
+        }
+        dir
+    }
+
+    /// Not dropped: its directories are none that could be removed by `Cgroup`.
+    fn cgroup(dir: &Path, v2: bool) -> std::mem::ManuallyDrop<Cgroup> {
+        let dir = Some(dir.to_owned());
+        std::mem::ManuallyDrop::new(Cgroup {
+            v2: v2.then(|| dir.clone()).flatten(),
+            memory: dir.clone(),
+            pids: dir.clone(),
+            cpu: dir,
+        })
+    }
+
+    #[test]
+    fn the_counters_of_both_versions_are_read() {
+        let two = directory(&[
+            ("memory.events", "low 0\nhigh 0\nmax 9\noom 3\noom_kill 2\noom_group_kill 1\n"),
+            ("memory.peak", "4096\n"),
+            ("pids.events", "max 7\n"),
+            ("pids.peak", "33\n"),
+            ("cpu.stat", "usage_usec 5\nuser_usec 3\nnr_periods 9\nnr_throttled 8\nthrottled_usec 1\n"),
+        ]);
+        let expected = CgroupUsage {
+            memory_peak: Some(4096),
+            oom_kills: 2,
+            memory_refusals: 3,
+            task_refusals: 7,
+            task_peak: Some(33),
+            cpu_micros: Some(5),
+            cpu_throttled: Some(8),
+        };
+        assert_eq!(cgroup(two.path(), true).usage().unwrap(), expected);
+
+        let one = directory(&[
+            ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"),
+            ("memory.failcnt", "1\n"),
+            ("memory.memsw.failcnt", "2\n"),
+            ("memory.max_usage_in_bytes", "4096\n"),
+            ("pids.events", "max 7\n"),
+            ("pids.peak", "33\n"),
+            ("cpu.stat", "nr_periods 9\nnr_throttled 8\nthrottled_time 1\n"),
+        ]);
+        let expected = CgroupUsage { cpu_micros: None, ..expected };
+        assert_eq!(cgroup(one.path(), false).usage().unwrap(), expected);
+        fs::remove_file(one.path().join("memory.memsw.failcnt")).unwrap();
+        assert_eq!(cgroup(one.path(), false).usage().unwrap().memory_refusals, 1);
+    }
+
+    #[test]
+    fn a_counter_that_cannot_be_read_is_an_error_and_not_0() {
+        let dir = directory(&[("memory.oom_control", "oom_kill_disable 0\n")]);
+        let error = cgroup(dir.path(), false).usage().unwrap_err().to_string();
+        assert!(error.ends_with("memory.oom_control: no number for oom_kill"), "{error}");
+        let dir = directory(&[("memory.events", "oom 0\noom_kill 0\n")]);
+        let error = cgroup(dir.path(), true).usage().unwrap_err().to_string();
+        assert!(error.contains("pids.events: ") && error.contains("No such file"), "{error}");
     }
 }

@@ -290,8 +290,12 @@ impl Running {
     }
 
     /// What the cgroup counted; `None` where the sandbox has none.
-    pub fn cgroup_usage(&self) -> Option<CgroupUsage> {
-        self.cgroup.as_ref().map(Cgroup::usage)
+    ///
+    /// # Errors
+    /// A counter of a limit that was set cannot be read.
+    pub fn cgroup_usage(&self) -> Result<Option<CgroupUsage>, LaunchError> {
+        let usage = self.cgroup.as_ref().map(Cgroup::usage).transpose();
+        usage.map_err(|e| LaunchError::Launcher(format!("the cgroup's counters: {e}")))
     }
 
     /// `v1` or `v2`; `None` where the sandbox has no cgroup.

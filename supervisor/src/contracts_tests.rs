@@ -66,6 +66,16 @@ fn events_and_their_sources_are_the_programs() {
 }
 
 #[test]
+fn mechanisms_of_limits_are_the_programs() {
+    let documented: Vec<String> = table("Limits").into_iter().map(|row| row[0].clone()).collect();
+    let mut own: Vec<&str> = crate::run::limit_mechanisms().to_vec();
+    own.sort_unstable();
+    let mut sorted: Vec<&str> = documented.iter().map(String::as_str).collect();
+    sorted.sort_unstable();
+    assert_eq!(sorted, own);
+}
+
+#[test]
 fn artifacts_are_the_programs() {
     let documented: Vec<String> = table("Artifacts").into_iter().map(|row| row[0].clone()).collect();
     for name in REQUIRED.iter().chain(&UNNAMED[..2]) {

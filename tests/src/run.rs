@@ -32,6 +32,19 @@ impl Proctor {
         Self { command }
     }
 
+    /// The binary as the user of `world`, in a mount namespace that root prepared with this shell script. Only where
+    /// the suite runs as root.
+    pub fn within(script: &str, binary: &Path, world: &World) -> Self {
+        let inner = world.command(binary);
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", &format!("set -e; {script}; exec \"$@\""), "sh"]);
+        command.arg(inner.get_program()).args(inner.get_args()).env_clear();
+        command.envs(inner.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.current_dir(world.path("."));
+        Self { command }
+    }
+
     /// One argument.
     #[must_use]
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {

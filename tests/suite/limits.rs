@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use harness::{Outcome, TestRepo, User, World, users};
+use harness::{Outcome, TestRepo, World, users};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -234,35 +234,6 @@ fn a_full_disk_is_the_backends_own_and_a_blocker() {
         }
         let outcome = sh(repo, &options, &format!("{MEND}; head -c 20000000 /dev/zero > /tmp/big")).run();
         fails(&outcome, repo, 1, &["resource_limit", "backend_failed"], &["limit.exceeded"]);
-    });
-}
-
-#[test]
-fn inodes_are_limited_too() {
-    each(|repo| {
-        let options = ["--no-test", "--disk", "8M"];
-        let script = format!(
-            "{MEND}; perl -e 'for (1..100000) {{ open(my $f, \">\", \"/tmp/$_\") or exit 0 }}; print \"no limit\\n\"'"
-        );
-        let outcome = sh(repo, &options, &script).run();
-        fails(&outcome, repo, 1, &["resource_limit"], &["limit.exceeded"]);
-        exceeded(&outcome, "disk", "--disk");
-    });
-}
-
-const EATER: &str = "perl -e 'my @a; push @a, \"x\" x 1048576 for 1..400; sleep 1'";
-
-#[test]
-fn memory_is_limited_by_a_cgroup_where_there_is_one() {
-    each(|repo| {
-        if repo.world().user != User::Root {
-            return;
-        }
-        let outcome = sh(repo, &["--no-test", "--memory", "64M"], &format!("{MEND}; {EATER}")).run();
-        assert!(outcome.blockers().contains(&"resource_limit".to_owned()), "{outcome:#?}");
-        fails(&outcome, repo, 1, &["resource_limit", "backend_failed"], &["limit.exceeded"]);
-        exceeded(&outcome, "memory", "--memory");
-        assert!(outcome.report()["limits"]["memory"]["mechanism"].as_str().unwrap().starts_with("cgroup"));
     });
 }
 

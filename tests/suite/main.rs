@@ -10,6 +10,7 @@ mod changes;
 mod disallowed;
 mod exit_codes;
 mod fake;
+mod hogs;
 mod hostile_changes;
 mod hostile_git;
 mod judges;

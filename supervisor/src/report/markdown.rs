@@ -305,10 +305,13 @@ fn numbers(out: &mut String, report: &Report) -> fmt::Result {
             |value: Option<u64>| value.map_or_else(|| "not known".to_owned(), |value| value.to_string());
         let bytes = |value: Option<u64>| value.map_or_else(|| "not known".to_owned(), size);
         for (name, usage) in &report.usage {
-            let cpu = match (usage.user_us, usage.system_us) {
+            let mut cpu = match (usage.user_us, usage.system_us) {
                 (None, None) => "not known".to_owned(),
                 (user, system) => seconds(user.unwrap_or(0).saturating_add(system.unwrap_or(0))),
             };
+            if let Some(periods) = usage.cpu_throttled.filter(|periods| *periods > 0) {
+                let _ = write!(cpu, ", held back in {periods} periods");
+            }
             writeln!(
                 out,
                 "| {} | {cpu} | {} | {} | {} | {} |",

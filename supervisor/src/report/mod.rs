@@ -354,9 +354,10 @@ pub struct Mechanism {
 pub struct LimitInfo {
     /// Its value; null where there is no limit.
     pub value: Option<Value>,
-    /// `bytes`, `ms`, `tasks`, `files`, `cpus`.
+    /// `bytes`, `ms`, `tasks`, `files`, `cpus`, `inodes`, `descriptors`.
     pub unit: String,
-    /// What enforces it: `cgroup2`, `rlimit`, `tmpfs`, `supervisor`, `watched`, `none`.
+    /// What holds it: `cgroup_v2 memory` and the like, `rlimit NPROC`, `tmpfs size`, `supervisor`, `watcher`, `none`
+    /// (docs/contracts.md).
     pub mechanism: String,
     /// Whether the operator set it.
     pub explicit: bool,
@@ -372,8 +373,11 @@ pub struct UsageInfo {
     pub system_us: Option<u64>,
     /// Highest memory, bytes.
     pub max_memory: Option<u64>,
-    /// Most tasks at once.
+    /// Most tasks at once: as the pids cgroup counted, or, without one, as many as were seen by looks from outside.
     pub max_tasks: Option<u64>,
+    /// Periods of 100 ms in which its limit of CPU was used up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_throttled: Option<u64>,
     /// Bytes written to its private layer.
     pub disk: Option<u64>,
     /// Bytes on standard output and standard error.

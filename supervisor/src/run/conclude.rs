@@ -193,12 +193,13 @@ impl Run<'_> {
         let mut usage = BTreeMap::new();
         if let Some(ran) = &self.backend {
             let output = ran.captured.iter().map(|(_, end)| end.size).sum();
-            usage.insert("backend".to_owned(), settle::usage(&ran.started.running, ended, output));
+            let finish = ran.finish.as_ref().ok();
+            usage.insert("backend".to_owned(), settle::usage(&ran.started, finish, output));
         }
         for (name, check) in [("test", &self.test), ("review", &self.review)] {
             if let Some(CheckRun { started: Some(started), finish, output, .. }) = check {
-                let ended = finish.as_ref().ok().map(|f| f.ended);
-                usage.insert(name.to_owned(), settle::usage(&started.running, ended, *output));
+                let used = settle::usage(started, finish.as_ref().ok(), *output);
+                usage.insert(name.to_owned(), used);
             }
         }
         let mut sandbox = settle::sandbox_info(started, options.net);

@@ -13,7 +13,7 @@ use super::backend::{BackendRun, Needs, Settled};
 use super::checks::CheckRun;
 use super::hidden::masks;
 use super::interrupt::Interrupt;
-use super::level::{self, Chosen};
+use super::level::{self, Chosen, Unreached};
 use super::log::RunLog;
 use super::plan::{Plan, PlanError};
 use super::progress::Ui;
@@ -235,8 +235,8 @@ impl Run<'_> {
         self.level = match level::choose(self.launcher, &self.plan.dirs, tree, lowest, &self.freshness.run_id)
         {
             Ok(chosen) => chosen,
-            Err(why) => {
-                self.facts.sandbox = SandboxFact::Unavailable { why, missing: Vec::new() };
+            Err(Unreached { why, mend }) => {
+                self.facts.sandbox = SandboxFact::Unavailable { why, missing: Vec::new(), mend };
                 return Ok(());
             }
         };

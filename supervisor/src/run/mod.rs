@@ -16,8 +16,8 @@ pub mod identity;
 mod interrupt;
 pub mod level;
 mod lifecycle;
+mod limits;
 pub mod log;
-mod memory;
 mod outcome;
 pub mod plan;
 pub mod progress;
@@ -29,6 +29,8 @@ pub mod state_dirs;
 mod supervise;
 mod timeline;
 pub mod view;
+mod watch;
 
 pub use checks::REVIEW_LOG;
 pub use lifecycle::{Finished, RunError, run};
+pub use limits::limit_mechanisms;

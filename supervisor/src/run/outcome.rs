@@ -4,16 +4,17 @@ use std::path::PathBuf;
 
 use proctor_sandbox::error::LaunchError;
 use proctor_sandbox::host::Facts as HostFacts;
-use proctor_sandbox::running::Running;
 use proctor_sandbox::spec::Level;
 
 use super::backend::{self, BackendError};
 use super::interrupt::Interrupt;
 use super::lifecycle::{Run, approval_fact, supervisor};
-use super::sandbox::{self, StartError};
+use super::limits::{Hit, hits, mechanism};
+use super::sandbox::{StartError, Started};
 use super::settle;
 use super::supervise::{Finish, MAX_REQUESTS, Stop};
-use crate::event::{EventType, format_micros, now_micros};
+use super::watch::Peaks;
+use crate::event::{EventType, NewEvent, format_micros, now_micros};
 use crate::evidence::payload;
 use crate::mend;
 use crate::verdict::{self, ContradictionFact, Ending, LimitFact, Phase, SandboxFact, TimeoutFact, TreeEnd};
@@ -49,7 +50,7 @@ impl Run<'_> {
         self.facts.sandbox = SandboxFact::Ready;
         match &ran.finish {
             Ok(finish) => {
-                let ending = self.ending(finish, Phase::Backend);
+                let ending = self.ending(finish, &ran.started, Phase::Backend);
                 // Cut, whether it was still running when that was seen or had just ended.
                 let cut = ran.captured.iter().any(|(_, end)| end.beyond_cap > 0);
                 self.facts.backend = if cut { Ending::Stopped } else { ending };
@@ -66,7 +67,8 @@ impl Run<'_> {
                 self.facts.backend_tree = TreeEnd::NotProved { why: why.clone() };
             }
         }
-        self.resource_limits(&ran.started.running);
+        let peaks = ran.finish.as_ref().map(|f| f.peaks).unwrap_or_default();
+        self.resource_limits(&ran.started, peaks, Phase::Backend);
         let ended = ran.finish.as_ref().ok().map(|f| f.ended);
         self.log.emit(
             payload::backend_exited(ended.and_then(|e| e.code), ended.and_then(|e| e.signal))
@@ -74,12 +76,8 @@ impl Run<'_> {
         );
         for (name, end) in &ran.captured {
             if end.beyond_cap > 0 {
-                self.output_limit(
-                    name,
-                    Some("--max-log"),
-                    self.plan.resolved.options.limits.max_log,
-                    Some(end.size + end.beyond_cap),
-                );
+                let limit = self.plan.resolved.options.limits.max_log;
+                self.log_cap(name, limit, Some(end.size + end.beyond_cap), Phase::Backend);
             }
         }
         self.facts.provider = ran.heard.provider.clone();
@@ -101,7 +99,7 @@ impl Run<'_> {
     }
 
     /// What a finish means, and the events and facts that come with a stop.
-    pub(super) fn ending(&mut self, finish: &Finish, phase: Phase) -> Ending {
+    pub(super) fn ending(&mut self, finish: &Finish, started: &Started, phase: Phase) -> Ending {
         let timeouts = self.plan.resolved.options.timeouts;
         let (wall, idle) = match phase {
             Phase::Test => (timeouts.test, timeouts.idle),
@@ -119,77 +117,80 @@ impl Run<'_> {
                     Stop::Wall | Stop::Idle => {
                         let is_idle = *stop == Stop::Idle;
                         let limit_ms = if is_idle { idle } else { wall }.as_millis() as u64;
-                        self.facts.timeouts.push(TimeoutFact { phase, idle: is_idle, limit_ms });
+                        let usage = started.running.cgroup_usage();
+                        let cpu_throttled = usage.ok().flatten().and_then(|usage| usage.cpu_throttled);
+                        let fact = TimeoutFact { phase, idle: is_idle, limit_ms, cpu_throttled };
+                        self.facts.timeouts.push(fact);
                         self.log.emit(
                             supervisor(EventType::TimeoutExpired)
                                 .with("phase", phase.as_str())
                                 .with("kind", if is_idle { "idle" } else { "wall" })
-                                .with("limit_ms", limit_ms),
+                                .with("limit_ms", limit_ms)
+                                .with("cpu_throttled", cpu_throttled),
                         );
                     }
-                    Stop::Memory(limit) => self.resource_limit("memory", "--memory", *limit, "watched"),
                     Stop::Interrupted(signal) => self.facts.interrupted = Some(*signal),
                     Stop::Requests => {
-                        self.output_limit("approval requests", None, MAX_REQUESTS as u64, None);
+                        let limit = MAX_REQUESTS as u64;
+                        self.output_limit("approval requests", None, limit, None, phase, mechanism::REQUESTS);
                     }
-                    // Counted by the capture, which knows how much there was.
-                    Stop::OverCap(_) => {}
+                    // Counted by the capture and the watcher, which know how much there was.
+                    Stop::OverCap(_) | Stop::Memory(_) => {}
                 }
                 Ending::Stopped
             }
         }
     }
 
-    pub(super) fn output_limit(&mut self, what: &str, option: Option<&str>, limit: u64, seen: Option<u64>) {
-        self.facts.output_limits.push(LimitFact {
-            what: what.to_owned(),
-            option: option.map(str::to_owned),
-            limit,
-            seen,
-        });
-        self.log.emit(
-            supervisor(EventType::LimitExceeded).with("what", what).with("limit", limit).with("seen", seen),
-        );
+    /// A raw log that is over its cap.
+    pub(super) fn log_cap(&mut self, name: &str, limit: u64, seen: Option<u64>, phase: Phase) {
+        self.output_limit(name, Some("--max-log"), limit, seen, phase, mechanism::LOG);
     }
 
-    pub(super) fn resource_limit(&mut self, what: &str, option: &str, limit: u64, mechanism: &str) {
-        self.facts.resource_limits.push(LimitFact {
-            what: what.to_owned(),
-            option: Some(option.to_owned()),
-            limit,
-            seen: None,
-        });
-        self.log.emit(
-            supervisor(EventType::LimitExceeded)
-                .with("what", what)
-                .with("limit", limit)
-                .with("mechanism", mechanism),
-        );
+    pub(super) fn output_limit(
+        &mut self,
+        what: &str,
+        option: Option<&str>,
+        limit: u64,
+        seen: Option<u64>,
+        phase: Phase,
+        mechanism: &'static str,
+    ) {
+        let option = option.map(str::to_owned);
+        let fact = LimitFact { what: what.to_owned(), option, limit, seen, phase, mechanism, witness: None };
+        self.log.emit(limit_event(&fact));
+        self.facts.output_limits.push(fact);
     }
 
-    /// What the kernel counted as hit.
-    pub(super) fn resource_limits(&mut self, running: &Running) {
-        let limits = self.plan.resolved.options.limits.clone();
-        if let Some(usage) = running.cgroup_usage() {
-            let version = running.cgroup_version().unwrap_or("cgroup");
-            if usage.oom_kills > 0 {
-                self.resource_limit("memory", "--memory", limits.memory.value, version);
-            }
-            if usage.task_refusals > 0 {
-                self.resource_limit("pids", "--pids-limit", limits.pids.value, version);
-            }
-        }
-        if running.level() == Level::Landlock {
-            return;
-        }
-        match running.disk_usage() {
-            // Full to the last pages: a write was refused, or the next one would have been.
-            Ok(usage) if usage.free < 16 << 10 || usage.free_inodes == 0 => {
-                let disk = sandbox::disk_bytes(&limits, self.host.memory);
-                self.resource_limit("disk", "--disk", disk, "tmpfs");
-            }
-            Ok(_) => {}
+    fn resource_limit(&mut self, hit: Hit, phase: Phase) {
+        let fact = LimitFact {
+            what: hit.what.to_owned(),
+            option: hit.option.map(str::to_owned),
+            limit: hit.limit,
+            seen: hit.seen,
+            phase,
+            mechanism: hit.mechanism,
+            witness: Some(hit.witness),
+        };
+        self.log.emit(limit_event(&fact));
+        self.facts.resource_limits.push(fact);
+    }
+
+    /// Which limits of a sandbox that has ended were hit, as the kernel counted, or as they were seen where it does not.
+    pub(super) fn resource_limits(&mut self, started: &Started, mut peaks: Peaks, phase: Phase) {
+        // At level `landlock` there is no file system of the sandbox's own.
+        match started.running.disk_usage() {
+            Ok(usage) => peaks.disk(&usage),
+            Err(_) if started.running.level() == Level::Landlock => {}
             Err(error) => self.log.defect(error.to_string()),
+        }
+        let usage = started.running.cgroup_usage().unwrap_or_else(|error| {
+            // Whether a limit was hit is not known: that is no pass.
+            self.log.defect(error.to_string());
+            None
+        });
+        for hit in hits(&started.limits, usage.as_ref(), &peaks) {
+            self.resource_limit(hit, phase);
         }
     }
 
@@ -199,7 +200,12 @@ impl Run<'_> {
             self.facts.approvals.iter().filter(|a| a.outcome == verdict::ApprovalOutcome::Expired).count();
         let known = self.facts.timeouts.iter().filter(|t| t.phase == Phase::Approval).count();
         for _ in known..expired {
-            self.facts.timeouts.push(TimeoutFact { phase: Phase::Approval, idle: false, limit_ms });
+            self.facts.timeouts.push(TimeoutFact {
+                phase: Phase::Approval,
+                idle: false,
+                limit_ms,
+                cpu_throttled: None,
+            });
             self.log.emit(
                 supervisor(EventType::TimeoutExpired)
                     .with("phase", "approval")
@@ -208,4 +214,14 @@ impl Run<'_> {
             );
         }
     }
+}
+
+fn limit_event(fact: &LimitFact) -> NewEvent {
+    supervisor(EventType::LimitExceeded)
+        .with("what", fact.what.clone())
+        .with("limit", fact.limit)
+        .with("seen", fact.seen)
+        .with("phase", fact.phase.as_str())
+        .with("mechanism", fact.mechanism)
+        .with("witness", fact.witness.clone())
 }

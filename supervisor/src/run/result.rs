@@ -9,6 +9,7 @@ use super::backend::{Settled, answer_event};
 use super::checks::{self, Check, CheckRun};
 use super::interrupt::Interrupt;
 use super::lifecycle::{Run, approval_fact, supervisor};
+use super::limits::mechanism;
 use super::reading::{self, Layer, Reading};
 use super::settle;
 use crate::changes::seeds::result_seed;
@@ -72,7 +73,8 @@ impl Run<'_> {
     fn take_reading(&mut self, read: Reading) {
         self.git_changes = read.git_changes;
         for (what, limit, option) in read.limits {
-            self.output_limit(&what, option.as_deref(), limit, None);
+            let cap = if what == "patch" { mechanism::PATCH } else { mechanism::CHANGES };
+            self.output_limit(&what, option.as_deref(), limit, None, Phase::Backend, cap);
         }
         if !read.secrets.is_empty() {
             self.facts.secrets = SecretFact::Found(read.secrets);
@@ -128,7 +130,7 @@ impl Run<'_> {
             let (code, signal) = run.ended();
             self.log.emit(payload::test_completed(code, signal).with("duration_ms", run.duration_ms()));
             if run.over_cap {
-                self.output_limit("test.log", Some("--max-log"), options.limits.max_log, None);
+                self.log_cap("test.log", options.limits.max_log, None, Phase::Test);
             }
             self.facts.test = TestFact::Command(ending);
             self.test = Some(run);
@@ -163,7 +165,7 @@ impl Run<'_> {
                 payload::review_completed(accepted, code, signal).with("duration_ms", run.duration_ms()),
             );
             if run.over_cap {
-                self.output_limit(checks::REVIEW_LOG, Some("--max-log"), options.limits.max_log, None);
+                self.log_cap(checks::REVIEW_LOG, options.limits.max_log, None, Phase::Review);
             }
             self.review = Some(run);
         }
@@ -220,13 +222,15 @@ impl Run<'_> {
 
     pub(super) fn check_ending(&mut self, run: &CheckRun, phase: Phase) -> Ending {
         if let Some(started) = &run.started {
-            self.resource_limits(&Arc::clone(&started.running));
+            let peaks = run.finish.as_ref().map(|f| f.peaks).unwrap_or_default();
+            self.resource_limits(started, peaks, phase);
         }
-        match &run.finish {
+        match (&run.finish, &run.started) {
             // Cut, whether it was still running when that was seen or had just ended.
-            Ok(finish) if run.over_cap && finish.stop.is_none() => Ending::Stopped,
-            Ok(finish) => self.ending(finish, phase),
-            Err(why) => Ending::StartFailed { why: why.clone() },
+            (Ok(finish), _) if run.over_cap && finish.stop.is_none() => Ending::Stopped,
+            (Ok(finish), Some(started)) => self.ending(finish, started, phase),
+            (Ok(_), None) => Ending::StartFailed { why: "it ended without having been started".into() },
+            (Err(why), _) => Ending::StartFailed { why: why.clone() },
         }
     }
 

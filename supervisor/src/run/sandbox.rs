@@ -1,6 +1,5 @@
 //! Starting one of a run's sandboxes: specification, cgroup, identity, and what of all that is not in force.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -17,13 +16,17 @@ use rustix::fs::fstat;
 
 use super::confined::{self, Copied};
 use super::identity::{HostId, IdentityError};
+use super::limits::InForce;
 use super::plan::Plan;
 use super::state_dirs;
 use super::view;
 use crate::profile::{Limits, Network};
 
 /// Open files of one process.
-const OPEN_FILES: u64 = 65_536;
+pub(super) const OPEN_FILES: u64 = 65_536;
+/// By how much RLIMIT_NPROC stands above a pids cgroup's limit: it would be asked first, and keeps no count of what it
+/// refuses.
+const BEHIND_CGROUP: u64 = 64;
 /// Inodes of the private file systems: one for each 16 KiB, within reason.
 const INODES: std::ops::RangeInclusive<u64> = 65_536..=1_048_576;
 
@@ -61,10 +64,8 @@ pub struct Started {
     pub missing: Vec<String>,
     /// Bytes of memory that only a watcher holds.
     pub watch_memory: Option<u64>,
-    /// What enforces each limit.
-    pub enforcers: BTreeMap<&'static str, &'static str>,
-    /// Bytes of the private file systems.
-    pub disk: u64,
+    /// Its limits, and what holds each.
+    pub limits: InForce,
     /// At level `landlock` the copy that it works on; else the overlay's upper layer is the sandbox's.
     pub copied: Option<Arc<Copied>>,
     /// Held while the sandbox lives.
@@ -91,6 +92,11 @@ pub enum StartError {
 /// Bytes of the private file systems: what was set, or the default within half of the memory that backs them.
 pub fn disk_bytes(limits: &Limits, memory: u64) -> u64 {
     if limits.disk.explicit { limits.disk.value } else { limits.disk.value.min(memory / 2) }
+}
+
+/// Inodes of the private file systems of so many bytes.
+pub fn inodes(disk: u64) -> u64 {
+    (disk / (16 << 10)).clamp(*INODES.start(), *INODES.end())
 }
 
 /// The specification of one sandbox.
@@ -125,7 +131,7 @@ pub fn specification(
         watched: false,
         limits: spec::Limits {
             disk,
-            inodes: (disk / (16 << 10)).clamp(*INODES.start(), *INODES.end()),
+            inodes: inodes(disk),
             tasks: plan.resolved.options.limits.pids.value,
             open_files: OPEN_FILES,
         },
@@ -166,45 +172,34 @@ pub fn start(
         StartError::Limit(format!("a cgroup was made and cannot be limited: {e}; see `proctor doctor`"))
     })?;
     let has = |f: fn(&Cgroup) -> bool| cgroup.as_ref().is_some_and(f);
-    let mut enforcers = BTreeMap::from([("disk", "tmpfs"), ("pids", "rlimit")]);
-    if wanted.level == Level::Landlock {
-        if limits.disk.explicit {
-            return Err(StartError::Limit(
-                "--disk was given and level landlock has no file system of its own to limit: leave the option out, or run where level full is to be had".into(),
-            ));
-        }
-        enforcers.insert("disk", "none");
+    if has(Cgroup::limits_tasks) {
+        spec.limits.tasks += BEHIND_CGROUP;
     }
-    let cgroup_name = match cgroup.as_ref().map(Cgroup::version) {
-        Some("v2") => "cgroup2",
-        _ => "cgroup1",
-    };
+    let in_force = InForce::new(limits, &spec, cgroup.as_ref());
+    if wanted.level == Level::Landlock && limits.disk.explicit {
+        return Err(StartError::Limit(
+            "--disk was given and level landlock has no file system of its own to limit: leave the option out, or run where level full is to be had".into(),
+        ));
+    }
     let mut watch_memory = None;
-    if has(Cgroup::limits_memory) {
-        enforcers.insert("memory", cgroup_name);
-    } else if limits.memory.explicit {
+    let memory_enforced = has(Cgroup::limits_memory);
+    if !memory_enforced && limits.memory.explicit {
         return Err(StartError::Limit(
             "--memory was given and no cgroup can enforce it here: run under a delegated cgroup (systemd-run --user --scope -p Delegate=yes), or leave the option out".into(),
         ));
-    } else {
-        enforcers.insert("memory", "watched");
+    }
+    if !memory_enforced {
         watch_memory = Some(limits.memory.value);
         missing.push("memory limit: no cgroup to be had; the process tree's resident size is watched, which is not enforcement".to_owned());
     }
-    let counts_own = wanted.level == Level::Full || rustix::process::geteuid().is_root();
-    if has(Cgroup::limits_tasks) {
-        enforcers.insert("pids", cgroup_name);
-    } else if !counts_own && limits.pids.explicit {
+    if !in_force.holds_tasks() && limits.pids.explicit {
         return Err(StartError::Limit(
             "--pids-limit was given and no cgroup can enforce it here: at level landlock an rlimit counts all tasks of this user; run under a delegated cgroup (systemd-run --user --scope -p Delegate=yes), or leave the option out".into(),
         ));
-    } else if !counts_own {
-        enforcers.insert("pids", "none");
+    } else if !in_force.holds_tasks() {
         missing.push("task limit: no cgroup to be had, and at level landlock an rlimit would count all tasks of this user".to_owned());
     }
-    if has(Cgroup::limits_cpu) {
-        enforcers.insert("cpus", cgroup_name);
-    } else if limits.cpus.is_some() {
+    if limits.cpus.is_some() && !has(Cgroup::limits_cpu) {
         return Err(StartError::Limit(
             "--cpus was given and no cgroup can enforce it here: run under a delegated cgroup (systemd-run --user --scope -p Delegate=yes), or leave the option out".into(),
         ));
@@ -248,7 +243,7 @@ pub fn start(
             missing.push("supplementary groups: an ordinary user cannot drop the caller's own".to_owned());
         }
     }
-    Ok(Started { running: Arc::new(running), missing, watch_memory, enforcers, disk, copied, identity })
+    Ok(Started { running: Arc::new(running), missing, watch_memory, limits: in_force, copied, identity })
 }
 
 /// Whether the host hands core dumps to a program (core(5)). Unreadable counts as yes.

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use proctor_sandbox::running::{Ended, Running};
 use proctor_sandbox::spec::Level;
 use serde_json::{Value, json};
 
 use super::backend::Settled;
-use super::sandbox::Started;
+use super::sandbox::{OPEN_FILES, Started, inodes};
+use super::supervise::Finish;
 use crate::changes::classify::{Change, ChangeSet};
 use crate::profile::{Limits, Network, Timeouts};
 use crate::report::{
@@ -136,9 +136,7 @@ pub(super) fn limits(
     started: Option<&Started>,
     disk: u64,
 ) -> BTreeMap<String, LimitInfo> {
-    let enforcer = |name: &str| {
-        started.and_then(|s| s.enforcers.get(name)).map_or("none", |mechanism| *mechanism).to_owned()
-    };
+    let held = |what: &str| started.map_or("none", |s| s.limits.mechanism(what)).to_owned();
     let one = |value: Value, unit: &str, mechanism: String, explicit: bool| LimitInfo {
         value: (!value.is_null()).then_some(value),
         unit: unit.to_owned(),
@@ -147,11 +145,14 @@ pub(super) fn limits(
     };
     let time = |d: std::time::Duration| one(json!(d.as_millis() as u64), "ms", "supervisor".into(), false);
     let own = |value: u64, unit: &str| one(json!(value), unit, "supervisor".into(), false);
+    let open_files = started.map_or(OPEN_FILES, |s| s.limits.open_files);
     let entries = [
-        ("memory", one(json!(limits.memory.value), "bytes", enforcer("memory"), limits.memory.explicit)),
-        ("pids", one(json!(limits.pids.value), "tasks", enforcer("pids"), limits.pids.explicit)),
-        ("cpus", one(json!(limits.cpus), "cpus", enforcer("cpus"), limits.cpus.is_some())),
-        ("disk", one(json!(disk), "bytes", enforcer("disk"), limits.disk.explicit)),
+        ("memory", one(json!(limits.memory.value), "bytes", held("memory"), limits.memory.explicit)),
+        ("pids", one(json!(limits.pids.value), "tasks", held("pids"), limits.pids.explicit)),
+        ("cpus", one(json!(limits.cpus), "cpus", held("cpus"), limits.cpus.is_some())),
+        ("disk", one(json!(disk), "bytes", held("disk"), limits.disk.explicit)),
+        ("inodes", one(json!(inodes(disk)), "inodes", held("inodes"), false)),
+        ("open_files", one(json!(open_files), "descriptors", held("open_files"), false)),
         ("max_log", own(limits.max_log, "bytes")),
         ("max_files", own(limits.max_files, "files")),
         ("max_patch", own(limits.max_patch, "bytes")),
@@ -165,15 +166,21 @@ pub(super) fn limits(
     entries.into_iter().map(|(name, limit)| (name.to_owned(), limit)).collect()
 }
 
-/// What one sandbox used.
-pub(super) fn usage(running: &Running, ended: Option<Ended>, output: u64) -> UsageInfo {
-    let cgroup = running.cgroup_usage();
+/// What one sandbox used, where that is known.
+pub(super) fn usage(started: &Started, finish: Option<&Finish>, output: u64) -> UsageInfo {
+    // That a counter cannot be read was told where the limits were judged.
+    let cgroup = started.running.cgroup_usage().ok().flatten();
+    let ended = finish.map(|f| f.ended);
+    // The sandbox's own init is no task of the program's. What was seen from outside is a lower bound.
+    let seen = finish.map(|f| f.peaks.tasks).filter(|tasks| *tasks > 0);
+    let tasks = cgroup.and_then(|u| u.task_peak).or(seen);
     UsageInfo {
         user_us: ended.map(|e| e.user_micros),
         system_us: ended.map(|e| e.system_micros),
         max_memory: cgroup.and_then(|u| u.memory_peak).or_else(|| ended.map(|e| e.max_rss_kib * 1024)),
-        max_tasks: None,
-        disk: running.disk_usage().ok().map(|d| d.bytes),
+        max_tasks: tasks.map(|tasks| tasks.saturating_sub(1)),
+        cpu_throttled: cgroup.and_then(|u| u.cpu_throttled),
+        disk: started.running.disk_usage().ok().map(|d| d.bytes),
         output: Some(output),
     }
 }

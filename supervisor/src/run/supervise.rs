@@ -13,12 +13,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant as TokioInstant, sleep_until};
 
 use super::interrupt::Interrupt;
-use super::memory;
 use super::progress::Ui;
+use super::watch::{self, Peaks, Watcher};
 use crate::capture::Progress;
 use crate::exit::StopSignal;
 
-/// Between two looks at what can only be polled: idle time, memory.
+/// Between two looks at the idle time.
 const TICK: Duration = Duration::from_millis(250);
 
 /// Requests for approval by one backend; one that makes more is stopped.
@@ -46,7 +46,7 @@ pub(super) enum Stop {
     OverCap(String),
     /// It asked for approval more often than anybody would answer.
     Requests,
-    /// Its processes together were larger than the limit, in bytes, as the watcher saw it.
+    /// Its processes together were larger than the limit: so many bytes, as the watcher saw it.
     Memory(u64),
     /// The run was interrupted.
     Interrupted(StopSignal),
@@ -63,6 +63,8 @@ pub(super) struct Finish {
     pub took: Duration,
     /// Requests that were seen and not settled when it ended.
     pub unanswered: Vec<Ask>,
+    /// The most of what the kernel keeps no counter of, as it was seen.
+    pub peaks: Peaks,
 }
 
 /// A request by the backend.
@@ -117,6 +119,10 @@ pub(super) async fn supervise(
         })
         .map_err(|e| LaunchError::Launcher(format!("no thread to wait with: {e}")))?;
 
+    let (tell, mut too_large) = mpsc::unbounded_channel();
+    let wanted = watch::Wanted { memory: watched.memory };
+    let watcher = Watcher::start(Arc::clone(&watched.running), wanted, tell)
+        .map_err(|e| LaunchError::Launcher(format!("no thread to watch with: {e}")))?;
     let wall = TokioInstant::from_std(started + times.wall);
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -143,7 +149,11 @@ pub(super) async fn supervise(
             end = &mut ended => {
                 let ended = end.map_err(|_| LaunchError::Launcher("the waiting thread is gone".into()))??;
                 let unanswered = settling.take().map(|(ask, _)| ask).into_iter().chain(waiting).collect();
-                return Ok(Finish { ended, stop, took: started.elapsed(), unanswered });
+                let took = started.elapsed();
+                let peaks = watcher
+                    .end()
+                    .ok_or_else(|| LaunchError::Launcher("the watching thread panicked".into()))?;
+                return Ok(Finish { ended, stop, took, unanswered, peaks });
             }
             signal = interrupt.next() => {
                 if kill_at.is_some() && matches!(stop, Some(Stop::Interrupted(_))) {
@@ -152,6 +162,7 @@ pub(super) async fn supervise(
                     request = Some(Stop::Interrupted(signal));
                 }
             }
+            Some(seen) = too_large.recv() => request = Some(Stop::Memory(seen)),
             Some(name) = watched.over.recv() => request = Some(Stop::OverCap(name)),
             () = sleep_until(wall), if stop.is_none() => request = Some(Stop::Wall),
             () = sleep_until(kill_at.unwrap_or(wall)), if kill_at.is_some() => {
@@ -176,23 +187,24 @@ pub(super) async fn supervise(
                 if stop.is_none() && settling.is_none() && is_idle {
                     request = Some(Stop::Idle);
                 }
-                if let (None, Some(limit)) = (&stop, watched.memory)
-                    && memory::resident(&watched.running) > limit
-                {
-                    request = Some(Stop::Memory(limit));
-                }
             }
         }
-        if let (Some(why), None) = (request, &stop) {
-            // What floods or eats memory gets no grace: it would go on meanwhile.
-            if matches!(why, Stop::OverCap(_) | Stop::Memory(_) | Stop::Requests) || times.grace.is_zero() {
+        let Some(why) = request else { continue };
+        // What floods or eats memory gets no grace: it would go on meanwhile.
+        let greedy = matches!(why, Stop::OverCap(_) | Stop::Memory(_) | Stop::Requests);
+        if stop.is_some() {
+            if greedy {
                 watched.running.kill();
-            } else {
-                watched.running.signal_all(TERM);
-                kill_at = Some(TokioInstant::now() + times.grace);
             }
-            stop = Some(why);
+            continue;
         }
+        if greedy || times.grace.is_zero() {
+            watched.running.kill();
+        } else {
+            watched.running.signal_all(TERM);
+            kill_at = Some(TokioInstant::now() + times.grace);
+        }
+        stop = Some(why);
     }
 }
 

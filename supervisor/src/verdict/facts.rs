@@ -246,6 +246,8 @@ pub struct TimeoutFact {
     pub idle: bool,
     /// The time allowed, milliseconds.
     pub limit_ms: u64,
+    /// Periods in which the kernel held it back for its limit of CPU; `None` where none is enforced.
+    pub cpu_throttled: Option<u64>,
 }
 
 /// A limit that was hit.
@@ -259,6 +261,12 @@ pub struct LimitFact {
     pub limit: u64,
     /// What was seen, where known.
     pub seen: Option<u64>,
+    /// Which sandbox hit it: `Backend`, `Test` or `Review`.
+    pub phase: Phase,
+    /// What held it: `cgroup_v1 memory`, `rlimit NPROC`, `tmpfs size`, `log cap`, ... (docs/contracts.md).
+    pub mechanism: &'static str,
+    /// Who says that it was hit, and what it said: a counter of the kernel's, a look at the sandbox.
+    pub witness: Option<String>,
 }
 
 /// A provider that could not be used.

@@ -8,6 +8,7 @@ mod rules;
 
 pub use blocker::{Blocker, BlockerCode, remedy};
 pub use facts::*;
+pub use rules::EVENT_CAP;
 
 use serde::{Deserialize, Serialize};
 

@@ -9,6 +9,8 @@ use super::{
 };
 use crate::event::{EventType, Source};
 
+/// What holds the event log's size, as reports name it.
+pub const EVENT_CAP: &str = "event cap";
 /// Longest list in a blocker's detail; the rest is counted.
 const LISTED: usize = 100;
 
@@ -272,10 +274,19 @@ fn limits(facts: &Facts, found: &mut Vec<Blocker>) {
         let phase = timeout.phase.as_str();
         let option = timeout_option(timeout);
         let limit = humantime::format_duration(std::time::Duration::from_millis(timeout.limit_ms));
+        let held = match timeout.cpu_throttled {
+            Some(periods) if periods > 0 => {
+                format!(" Its CPU was held to --cpus in {}.", plural64(periods, "period", "periods"))
+            }
+            _ => String::new(),
+        };
         found.push(Blocker::new(
             Code::Timeout,
-            format!("The {kind} time of phase {phase} ran out after {limit} ({option})."),
-            json!({ "phase": phase, "kind": kind, "limit_ms": timeout.limit_ms, "option": option }),
+            format!("The {kind} time of phase {phase} ran out after {limit} ({option}).{held}"),
+            json!({
+                "phase": phase, "kind": kind, "limit_ms": timeout.limit_ms, "option": option,
+                "mechanism": kind, "cpu_throttled": timeout.cpu_throttled,
+            }),
         ));
     }
     for limit in &facts.resource_limits {
@@ -290,19 +301,30 @@ fn limits(facts: &Facts, found: &mut Vec<Blocker>) {
             Blocker::new(
                 Code::OutputLimit,
                 format!("The backend said more than the event log takes: {dropped} events were left out."),
-                json!({ "what": "events", "left_out": dropped }),
+                json!({ "what": "events", "left_out": dropped, "mechanism": EVENT_CAP }),
             )
             .with_remedy("The raw logs hold everything up to --max-log; have the backend say less."),
         );
     }
 }
 
+fn plural64(count: u64, one: &str, many: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
+}
+
 fn limit_blocker(code: Code, limit: &LimitFact) -> Blocker {
     let option = limit.option.as_deref().map(|option| format!(" ({option})")).unwrap_or_default();
+    let (phase, mechanism) = (limit.phase.as_str(), limit.mechanism);
     Blocker::new(
         code,
-        format!("The limit {} of {} was hit{option}.", limit.what, limit.limit),
-        json!({ "what": limit.what, "limit": limit.limit, "seen": limit.seen, "option": limit.option }),
+        format!(
+            "The limit {} of {} was hit in phase {phase}{option}, by {mechanism}.",
+            limit.what, limit.limit
+        ),
+        json!({
+            "what": limit.what, "limit": limit.limit, "seen": limit.seen, "option": limit.option,
+            "phase": phase, "mechanism": mechanism, "witness": limit.witness,
+        }),
     )
 }
 

@@ -51,7 +51,15 @@ fn with(change: impl FnOnce(&mut Facts)) -> Facts {
 }
 
 fn limit(what: &str) -> LimitFact {
-    LimitFact { what: what.into(), option: Some("--memory".into()), limit: 10, seen: Some(11) }
+    LimitFact {
+        what: what.into(),
+        option: Some("--memory".into()),
+        limit: 10,
+        seen: Some(11),
+        phase: Phase::Backend,
+        mechanism: "cgroup_v2 memory",
+        witness: Some("memory.events oom_kill 1".into()),
+    }
 }
 
 fn approval(outcome: ApprovalOutcome) -> ApprovalFact {
@@ -96,7 +104,12 @@ fn each_fact_raises_its_blocker_and_no_other() {
             1,
             Box::new(|f| {
                 f.backend = Ending::Stopped;
-                f.timeouts.push(TimeoutFact { phase: Phase::Backend, idle: true, limit_ms: 1000 });
+                f.timeouts.push(TimeoutFact {
+                    phase: Phase::Backend,
+                    idle: true,
+                    limit_ms: 1000,
+                    cpu_throttled: None,
+                });
             }),
         ),
         (
@@ -104,7 +117,12 @@ fn each_fact_raises_its_blocker_and_no_other() {
             1,
             Box::new(|f| {
                 f.test = TestFact::Command(Ending::Stopped);
-                f.timeouts.push(TimeoutFact { phase: Phase::Test, idle: false, limit_ms: 1000 });
+                f.timeouts.push(TimeoutFact {
+                    phase: Phase::Test,
+                    idle: false,
+                    limit_ms: 1000,
+                    cpu_throttled: None,
+                });
             }),
         ),
         (
@@ -112,7 +130,12 @@ fn each_fact_raises_its_blocker_and_no_other() {
             1,
             Box::new(|f| {
                 f.review = ReviewFact::Stopped;
-                f.timeouts.push(TimeoutFact { phase: Phase::Review, idle: false, limit_ms: 1000 });
+                f.timeouts.push(TimeoutFact {
+                    phase: Phase::Review,
+                    idle: false,
+                    limit_ms: 1000,
+                    cpu_throttled: None,
+                });
             }),
         ),
         (B::ResourceLimit, 1, Box::new(|f| f.resource_limits.push(limit("memory")))),
@@ -306,7 +329,7 @@ fn an_engines_requirement_holds_only_where_its_phase_was_reached() {
     let stopped = with(|f| {
         f.required_events.push(turn);
         f.backend = Ending::Stopped;
-        f.timeouts.push(TimeoutFact { phase: Phase::Backend, idle: false, limit_ms: 5 });
+        f.timeouts.push(TimeoutFact { phase: Phase::Backend, idle: false, limit_ms: 5, cpu_throttled: None });
     });
     assert_eq!(codes(&stopped), [BlockerCode::Timeout]);
 }
@@ -376,7 +399,14 @@ fn long_lists_are_counted_not_carried() {
 
 #[test]
 fn a_timeout_names_its_phase_and_the_option_that_lengthens_it() {
-    let facts = with(|f| f.timeouts.push(TimeoutFact { phase: Phase::Test, idle: false, limit_ms: 600_000 }));
+    let facts = with(|f| {
+        f.timeouts.push(TimeoutFact {
+            phase: Phase::Test,
+            idle: false,
+            limit_ms: 600_000,
+            cpu_throttled: None,
+        })
+    });
     let blocker = &decide(&facts, Moment::Final).blockers[0];
     assert_eq!(blocker.message, "The wall time of phase test ran out after 10m (--test-timeout).");
 }

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use proctor_sandbox::error::LaunchError;
 use proctor_sandbox::launch::{Descriptors, Launcher};
 use proctor_sandbox::seed::Seed;
-use proctor_sandbox::spec::{Identity, InjectedFile, Limits, Mount, Network, Program, SandboxSpec, Tree};
+use proctor_sandbox::spec::{
+    Identity, InjectedFile, Level, Limits, Mount, Network, Program, SandboxSpec, Tree,
+};
 
 /// Runs a case and says what came of it.
 pub(crate) fn case(args: &[String]) -> String {
@@ -131,6 +133,7 @@ fn plain(dir: &Path) -> SandboxSpec {
         }
     }
     SandboxSpec {
+        level: Level::Full,
         program: Some(program(&["true"], &path)),
         identity: Identity { inside_uid: 1000, inside_gid: 1000, host_uid, host_gid },
         view,
