@@ -43,6 +43,8 @@ pub struct Descriptors {
     pub tree_seed: Seed,
     /// The cgroup to start in.
     pub cgroup: Option<Cgroup>,
+    /// Whether the program's descriptor 0 is a pseudo-terminal of its own that becomes its controlling terminal.
+    pub terminal: bool,
 }
 
 /// What level `full` is made of; the network namespace comes on top.
@@ -59,6 +61,7 @@ struct Request {
     upper_seed: u64,
     tree_seed: u64,
     cgroup_procs: Vec<PathBuf>,
+    terminal: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -144,6 +147,7 @@ impl Launcher {
             upper_seed: descriptors.upper_seed.as_bytes().len() as u64,
             tree_seed: descriptors.tree_seed.as_bytes().len() as u64,
             cgroup_procs: descriptors.cgroup.as_ref().map(Cgroup::procs_files).unwrap_or_default(),
+            terminal: descriptors.terminal,
         };
         let file = request_file(&request, &descriptors).map_err(|e| LaunchError::Launcher(e.to_string()))?;
         let (answer, fds) = self.exchange(&file, &descriptors.stdio)?;
@@ -298,6 +302,7 @@ fn launch(fds: Vec<OwnedFd>, supervisor: &OwnedFd, sent: &mut Vec<OwnedFd>) -> R
         upper_seed,
         tree_seed,
         privileged,
+        terminal: request.terminal,
     };
     if spec.level == Level::Landlock {
         grants::add(&spec, &domain)?;

@@ -87,6 +87,8 @@ pub(crate) struct Plan {
     pub(crate) image: Option<ExecImage>,
     /// Descriptors for the program: numbers 0, 1, 2 and so on.
     pub(crate) stdio: Vec<RawFd>,
+    /// Descriptor 0 becomes the controlling terminal.
+    pub(crate) terminal: bool,
     pub(crate) status: RawFd,
     pub(crate) go: RawFd,
     pub(crate) supervisor: RawFd,
@@ -149,6 +151,7 @@ pub(crate) struct Inputs {
     pub(crate) upper_seed: Vec<u8>,
     pub(crate) tree_seed: Vec<u8>,
     pub(crate) privileged: bool,
+    pub(crate) terminal: bool,
 }
 
 /// Why root clones a source before the sandbox exists.
@@ -321,6 +324,7 @@ impl Plan {
             cwd: c_string(cwd.as_os_str().as_bytes(), cwd)?,
             image,
             stdio: inputs.stdio,
+            terminal: inputs.terminal,
             status: inputs.status,
             go: inputs.go,
             supervisor: inputs.supervisor,

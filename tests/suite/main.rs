@@ -18,6 +18,7 @@ mod limits;
 mod matrix;
 mod proofs;
 mod refused;
+mod shell;
 mod space;
 mod support;
 mod survivors;

@@ -101,6 +101,9 @@ fn record(pipe: RawFd, words: [u64; 3]) {
 fn prepare(plan: &Plan, pipe: RawFd) -> ChildResult<u64> {
     nix::unistd::setsid().at(Step::Session, NO_LABEL)?;
     connect_stdio(plan).at(Step::Stdio, NO_LABEL)?;
+    if plan.terminal {
+        process::take_terminal(borrow(0)).at(Step::Session, NO_LABEL)?;
+    }
     let streams = plan.stdio.len() as RawFd;
     // Landlock's ruleset is needed until it is enforced: parked beside the pipe.
     // A piped core_pattern runs a host program for every core; 1 stops it, and nothing can be raised again.

@@ -61,6 +61,14 @@ pub(crate) fn fork_below_filter() -> Result<Option<libc::pid_t>, Errno> {
     }
 }
 
+/// Makes `terminal` the controlling terminal of this session leader, which has none (ioctl_tty(2), TIOCSCTTY). It is
+/// not taken from another session that has it.
+pub(crate) fn take_terminal(terminal: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: TIOCSCTTY takes an integer and reads or writes no memory.
+    let ret = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) };
+    check(libc::c_long::from(ret)).map(drop)
+}
+
 /// pidfd_open(2).
 pub(crate) fn pidfd_open(pid: libc::pid_t) -> Result<OwnedFd, Errno> {
     // SAFETY: takes numbers only; the descriptor returned is new and ours.

@@ -8,6 +8,7 @@ mod output;
 mod read;
 mod run;
 pub mod run_args;
+mod shell;
 mod verify;
 
 use std::path::PathBuf;
@@ -48,6 +49,11 @@ enum Command {
     Logs(read::LogsArgs),
     /// Show what the sandboxes of a run would be, and who said so; starts nothing
     Explain(Box<run_args::RunArgs>),
+    /// An interactive shell in the backend's sandbox; its changes are thrown away, nothing is judged
+    #[command(
+        after_help = "Every key goes inside, Ctrl-C too; `exit` ends it, and its exit code is handed on. Times are not limited.\n\nExample:\n  proctor shell --view rust\n  proctor shell --net host -- python3"
+    )]
+    Shell(Box<run_args::RunArgs>),
     /// Show what this host can enforce, and how to mend what is missing
     #[command(
         after_help = "Example:\n  proctor doctor --json\n\nExit code 0: level full; 3: a run would be refused."
@@ -90,6 +96,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Diff(args) => read::diff(&args),
         Command::Logs(args) => read::logs(&args),
         Command::Explain(args) => explain::run(*args, cli.json),
+        Command::Shell(args) => return shell::run(*args),
         Command::Doctor => doctor::run(cli.json),
         Command::FakeBackend { .. } => ExitCode::Defect,
     };

@@ -198,6 +198,13 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
+    /// For commands that need none: without a command, a shell stands for it.
+    pub(super) fn command_or_shell(&mut self) {
+        if self.command.is_empty() {
+            self.command.push("sh".into());
+        }
+    }
+
     /// The request that these options make. Only their form (`NAME=VALUE`) is checked here.
     pub fn into_request(self) -> Result<Request, ProfileError> {
         let approvals = match self.approvals {

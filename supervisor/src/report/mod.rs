@@ -6,6 +6,7 @@
 pub mod escape;
 pub mod markdown;
 pub mod terminal;
+pub mod tty;
 pub mod units;
 
 use std::collections::BTreeMap;

@@ -157,6 +157,7 @@ pub(super) async fn run(needs: Needs<'_>, interrupt: &mut Interrupt) -> Result<B
         tree_seed: Seed::new(),
         stdio: vec![stdin, out_write, err_write],
         level: needs.level,
+        terminal: false,
     };
     let started = match sandbox::start(needs.launcher, needs.plan, needs.run_id, needs.memory, wanted) {
         Ok(started) => started,

@@ -130,6 +130,7 @@ async fn try_run(needs: &Needs<'_>, check: Check<'_>, interrupt: &mut Interrupt)
         tree_seed: check.seed,
         stdio,
         level: needs.level,
+        terminal: false,
     };
     let started = match sandbox::start(needs.launcher, needs.plan, needs.run_id, needs.memory, wanted) {
         Ok(started) => started,

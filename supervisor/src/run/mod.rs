@@ -25,6 +25,7 @@ mod reading;
 mod result;
 pub mod sandbox;
 mod settle;
+pub mod shell;
 pub mod state_dirs;
 mod supervise;
 mod timeline;

@@ -54,6 +54,8 @@ pub struct Wanted {
     pub stdio: Vec<OwnedFd>,
     /// The level.
     pub level: Level,
+    /// Whether descriptor 0 is a pseudo-terminal that becomes the controlling one.
+    pub terminal: bool,
 }
 
 /// A started sandbox.
@@ -209,7 +211,8 @@ pub fn start(
         // The copy has them already.
         Level::Landlock => (Seed::new(), Seed::new()),
     };
-    let descriptors = Descriptors { stdio: wanted.stdio, upper_seed, tree_seed, cgroup };
+    let descriptors =
+        Descriptors { stdio: wanted.stdio, upper_seed, tree_seed, cgroup, terminal: wanted.terminal };
     let running = launcher.launch(&spec, descriptors).map_err(|e| match e {
         LaunchError::Exec { .. } => StartError::Program(e),
         e => StartError::Sandbox(e),

@@ -31,6 +31,7 @@ fn specification(tree: &Path, network: Network) -> Result<SandboxSpec> {
         }
     }
     Ok(SandboxSpec {
+        level: Level::Full,
         program: Some(Program {
             argv: vec!["true".into()],
             env: vec![("PATH".into(), "/usr/bin:/bin".into())],
