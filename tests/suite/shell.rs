@@ -123,7 +123,7 @@ fn it_is_the_backends_sandbox_and_what_is_changed_there_is_thrown_away() {
         assert!(shown.contains("terminal\r"), "{shown}");
         terminal.sees("1000\r");
         // Nothing is typed into it from inside.
-        terminal.types("perl -e 'ioctl(STDIN, 0x5412, \"x\") or print \"no: $!\\n\"'\n");
+        terminal.types("perl -e '$x = \"x\"; ioctl(STDIN, 0x5412, $x) or print \"no: $!\\n\"'\n");
         terminal.sees("no: Operation not permitted");
         terminal.types("exit 7\n");
         let (code, shown) = terminal.ends();
