@@ -82,6 +82,7 @@ pub const PLACEHOLDERS: &[Placeholder] = &[
     place("nvm_bin", &["NVM_BIN"], Some("{nvm_dir}/current/bin")),
     place("fnm_dir", &["FNM_DIR"], Some("{data}/fnm")),
     place("volta_home", &["VOLTA_HOME"], Some("{home}/.volta")),
+    place("pnpm_home", &["PNPM_HOME"], Some("{data}/pnpm")),
     place("pip_cache", &["PIP_CACHE_DIR"], Some("{cache}/pip")),
     place("uv_cache", &["UV_CACHE_DIR"], Some("{cache}/uv")),
     place("uv_python", &["UV_PYTHON_INSTALL_DIR"], Some("{data}/uv/python")),
