@@ -34,6 +34,7 @@ pub fn sandbox_ready(sandbox: &SandboxInfo) -> NewEvent {
     let names: Vec<&str> = sandbox.mechanisms.iter().map(|one| one.name.as_str()).collect();
     NewEvent::new(EventType::SandboxReady, Source::Supervisor)
         .with("level", sandbox.level.as_deref().map_or(Value::Null, Value::from))
+        .with("why_not_full", sandbox.why_not_full.clone())
         .with("mechanisms", names)
         .with("missing", sandbox.missing.clone())
         .with("network", sandbox.network.as_str())

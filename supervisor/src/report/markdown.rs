@@ -254,6 +254,9 @@ fn sandbox(out: &mut String, report: &Report) -> fmt::Result {
     let sandbox = &report.sandbox;
     writeln!(out, "## Sandbox\n")?;
     writeln!(out, "- Level: {}", sandbox.level.as_deref().map_or_else(|| "none was made".to_owned(), span))?;
+    if let Some(why) = &sandbox.why_not_full {
+        writeln!(out, "- Level `full` is not to be had here: {}", text(&clipped(why)))?;
+    }
     let network = if sandbox.network == "host" { " (**the host's own network: a weakness**)" } else { "" };
     writeln!(out, "- Network: {}{network}", span(&sandbox.network))?;
     let mechanisms: Vec<String> = sandbox

@@ -328,6 +328,8 @@ pub struct ProviderInfo {
 pub struct SandboxInfo {
     /// `full` or `landlock`; null where none was made.
     pub level: Option<String>,
+    /// At level `landlock`, which the operator accepted: what level `full` failed with on this host.
+    pub why_not_full: Option<String>,
     /// What was really enforced.
     pub mechanisms: Vec<Mechanism>,
     /// Guarantees that were not to be had.

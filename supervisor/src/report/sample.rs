@@ -81,6 +81,7 @@ pub(crate) fn report() -> Report {
         approvals: vec![],
         provider: ProviderInfo { witness: "none".into(), ..ProviderInfo::default() },
         sandbox: SandboxInfo {
+            why_not_full: None,
             level: Some("full".into()),
             mechanisms: vec![Mechanism { name: "landlock".into(), version: Some("6".into()), detail: None }],
             missing: vec!["memory limit (no cgroup): watched only".into()],

@@ -48,8 +48,17 @@ pub fn summary(report: &Report, evidence: Option<&str>) -> String {
         let steering = report.test_inputs_changed.len();
         let _ = writeln!(out, "  {steering} of them steer the tests: read them before you trust the result");
     }
-    for missing in &report.sandbox.missing {
-        let _ = writeln!(out, "  not enforced: {}", safe(missing));
+    if let Some(why) = &report.sandbox.why_not_full {
+        let missing = report.sandbox.missing.len();
+        let _ = writeln!(
+            out,
+            "  sandbox level landlock, with {missing} guarantees missing (see the report); level full: {}",
+            safe(why)
+        );
+    } else {
+        for missing in &report.sandbox.missing {
+            let _ = writeln!(out, "  not enforced: {}", safe(missing));
+        }
     }
     if let Some(evidence) = evidence {
         let _ = writeln!(out, "  evidence: {}", safe(evidence));

@@ -7,12 +7,12 @@ use std::thread::JoinHandle;
 
 use proctor_sandbox::launch::Launcher;
 use proctor_sandbox::seed::Seed;
-use proctor_sandbox::spec::Level;
 use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::approve::{Answer, Approver, Request};
 use super::interrupt::Interrupt;
+use super::level::Chosen;
 use super::log::RunLog;
 use super::plan::Plan;
 use super::progress::Ui;
@@ -84,7 +84,7 @@ pub(super) struct Needs<'a> {
     /// Bytes of host memory.
     pub memory: u64,
     /// The level of every sandbox of the run.
-    pub level: Level,
+    pub level: &'a Chosen,
     /// Hidden paths that exist.
     pub hidden: Vec<std::path::PathBuf>,
     /// Where the raw logs go.
@@ -156,7 +156,7 @@ pub(super) async fn run(needs: Needs<'_>, interrupt: &mut Interrupt) -> Result<B
         hidden: needs.hidden.clone(),
         tree_seed: Seed::new(),
         stdio: vec![stdin, out_write, err_write],
-        level: needs.level,
+        level: needs.level.level,
         terminal: false,
     };
     let started = match sandbox::start(needs.launcher, needs.plan, needs.run_id, needs.memory, wanted) {
@@ -211,7 +211,11 @@ pub(super) async fn run(needs: Needs<'_>, interrupt: &mut Interrupt) -> Result<B
 
 fn announce(needs: &Needs<'_>, started: &Started) {
     let enforced = started.running.enforced();
-    let sandbox = settle::sandbox_info(Some(started), needs.plan.resolved.options.net);
+    let sandbox = settle::sandbox_info(
+        Some(started),
+        needs.plan.resolved.options.net,
+        needs.level.why_not_full.as_deref(),
+    );
     needs.log.emit(payload::sandbox_ready(&sandbox).with("landlock_abi", enforced.landlock_abi));
     let argv: Vec<String> = needs.plan.start.argv.iter().map(|a| a.to_string_lossy().into_owned()).collect();
     needs.log.emit(

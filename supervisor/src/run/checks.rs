@@ -129,7 +129,7 @@ async fn try_run(needs: &Needs<'_>, check: Check<'_>, interrupt: &mut Interrupt)
         hidden: needs.hidden.clone(),
         tree_seed: check.seed,
         stdio,
-        level: needs.level,
+        level: needs.level.level,
         terminal: false,
     };
     let started = match sandbox::start(needs.launcher, needs.plan, needs.run_id, needs.memory, wanted) {

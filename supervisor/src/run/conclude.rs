@@ -202,7 +202,7 @@ impl Run<'_> {
                 usage.insert(name.to_owned(), used);
             }
         }
-        let mut sandbox = settle::sandbox_info(started, options.net);
+        let mut sandbox = settle::sandbox_info(started, options.net, self.level.why_not_full.as_deref());
         for name in &self.secrets_short {
             sandbox
                 .missing

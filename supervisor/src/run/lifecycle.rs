@@ -263,7 +263,7 @@ impl Run<'_> {
             plan: &self.plan,
             run_id: &self.freshness.run_id,
             memory: self.host.memory,
-            level: self.level.level,
+            level: &self.level,
             hidden,
             evidence: &self.evidence,
             log: &self.log,

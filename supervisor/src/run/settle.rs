@@ -84,14 +84,24 @@ pub(super) fn approvals(settled: &[(Settled, String)]) -> Vec<ApprovalInfo> {
 }
 
 /// What the backend's sandbox was.
-pub(super) fn sandbox_info(started: Option<&Started>, net: Network) -> SandboxInfo {
+pub(super) fn sandbox_info(
+    started: Option<&Started>,
+    net: Network,
+    why_not_full: Option<&str>,
+) -> SandboxInfo {
     let network = match net {
         Network::None => "none",
         Network::Host => "host",
     }
     .to_owned();
     let Some(started) = started else {
-        return SandboxInfo { level: None, mechanisms: Vec::new(), missing: Vec::new(), network };
+        return SandboxInfo {
+            level: None,
+            why_not_full: None,
+            mechanisms: Vec::new(),
+            missing: Vec::new(),
+            network,
+        };
     };
     let enforced = started.running.enforced();
     let mechanisms = enforced
@@ -114,6 +124,7 @@ pub(super) fn sandbox_info(started: Option<&Started>, net: Network) -> SandboxIn
         })
         .collect();
     SandboxInfo {
+        why_not_full: why_not_full.map(str::to_owned),
         level: Some(level_word(started.running.level()).into()),
         mechanisms,
         missing: started.missing.clone(),

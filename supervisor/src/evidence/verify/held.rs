@@ -159,6 +159,7 @@ fn sandbox(report: &Report, seen: &Seen, out: &mut Out<'_>) {
     let names: Vec<&str> = said.mechanisms.iter().map(|one| one.name.as_str()).collect();
     for (field, here) in [
         ("level", Value::from(said.level.clone())),
+        ("why_not_full", Value::from(said.why_not_full.clone())),
         ("mechanisms", Value::from(names)),
         ("missing", Value::from(missing)),
         ("network", Value::from(said.network.as_str())),
