@@ -27,5 +27,6 @@ mod plan;
 pub mod running;
 pub mod seccomp;
 pub mod seed;
+pub mod single;
 pub mod spec;
 mod sys;

@@ -29,7 +29,7 @@ pub fn of(error: &LaunchError, facts: &Facts) -> String {
             "a mechanism was applied and was not seen to work: look at the lines of `proctor doctor`".into()
         }
         LaunchError::Spec(_) | LaunchError::Exec { .. } | LaunchError::Launcher(_) => {
-            "this is no lack of the host that is known here: see the message; if it names nothing to mend, report it".into()
+            "the message says what failed and what to change; if it names nothing to mend, it is a defect: please report it".into()
         }
     }
 }
@@ -74,9 +74,19 @@ pub fn of_step(failed: &StepError, facts: &Facts) -> String {
                 + " (below systemd look at RestrictAddressFamilies=)"
         }
         Step::CgroupJoin => delegation(),
+        Step::Hostname if facts.own.filtered => filter(facts, "the call sethostname"),
         step if mounts(step) => mounting(failed, facts),
         _ if facts.own.filtered && (denied || failed.errno == ENOSYS) => filter(facts, "this call"),
         _ => "see docs/threat-model.md for what level full needs".into(),
+    }
+}
+
+/// What to do where a child that tried something was killed.
+pub fn of_death(facts: &Facts) -> String {
+    if facts.own.filtered {
+        filter(facts, "this, and kills for it,")
+    } else {
+        "something kills for it: look at the host's log, at memory limits and at the LSMs in use".into()
     }
 }
 

@@ -113,6 +113,7 @@ fn each_cause_has_its_own_text() {
         (Step::Pidfd, ENOSYS, facts(), "Linux 5.3"),
         (Step::Pidfd, ENOSYS, filtered(), "pidfd_send_signal"),
         (Step::LoopbackUp, EPERM, filtered(), "RestrictAddressFamilies="),
+        (Step::Hostname, EPERM, within("podman", filtered()), "refuses the call sethostname"),
         (Step::CgroupJoin, EACCES, facts(), "Delegate=yes"),
         (Step::CloseDescriptors, ENOSYS, filtered(), "refuses this call"),
         (Step::Rlimit, EINVAL, facts(), "docs/threat-model.md"),
@@ -127,5 +128,7 @@ fn each_cause_has_its_own_text() {
 fn what_is_no_step_has_a_text_too() {
     let shortfall = LaunchError::Shortfall(vec!["missing: seccomp filter".into()]);
     assert!(of(&shortfall, &facts()).contains("not seen to work"));
-    assert!(of(&LaunchError::Launcher("gone".into()), &facts()).contains("no lack of the host"));
+    assert!(of_death(&facts()).contains("memory limits"));
+    assert!(of_death(&own(|o| o.filtered = true)).contains("kills for it"));
+    assert!(of(&LaunchError::Launcher("gone".into()), &facts()).contains("please report it"));
 }

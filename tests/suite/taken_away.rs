@@ -4,7 +4,7 @@
 //! A row is one host that lacks one thing. What a lower level makes of it belongs into [`Row`], as one more expectation.
 
 use harness::{Outcome, Proctor, TestRepo, User, World, users};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::binary;
 use crate::proofs::probe;
@@ -100,6 +100,16 @@ fn refused(row: &Row, user: User) {
     let said: Value =
         serde_json::from_str(&doctor.stdout).unwrap_or_else(|e| panic!("{what}: {e}: {doctor:#?}"));
     assert_eq!(said["level"], Value::Null, "{what}: {said:#}");
+    assert_eq!(
+        (&said["levels"][0]["name"], &said["levels"][0]["reached"]),
+        (&"full".into(), &false.into()),
+        "{said:#}"
+    );
+    // What needs no try of its own shows in the whole chain alone.
+    let alone = !why.contains("closing foreign descriptors");
+    let lacks = said["levels"][0]["lacks"].as_array().cloned().unwrap_or_default();
+    assert_eq!(lacks.is_empty(), !alone, "{what}: {said:#}");
+    assert!(said["levels"][0]["failed"].as_str().is_some_and(|f| f.contains(step)), "{what}: {said:#}");
     assert!(said.to_string().contains(row.mend), "{what}: {:?} is not in {said:#}", row.mend);
 }
 
@@ -128,6 +138,20 @@ fn with_nothing_taken_away_the_same_command_passes() {
         passes(&run(&["sh", "-ec", "exec \"$@\"", "sh"].map(str::to_owned), &repo), &repo);
         let doctor = through(&["env".to_owned()], &world).args(["--json", "doctor"]).run();
         assert_eq!(doctor.code, Some(0), "{doctor:#?}");
+        let said: Value = serde_json::from_str(&doctor.stdout).unwrap();
+        assert_eq!(said["level"], "full", "{said:#}");
+        let full = &said["levels"][0];
+        assert_eq!(
+            (&full["name"], &full["reached"], &full["lacks"]),
+            (&json!("full"), &json!(true), &json!([]))
+        );
+        let checks = said["checks"].as_array().unwrap();
+        for name in ["user namespace", "overlay", "fresh /proc", "Landlock", "seccomp", "private root"] {
+            let check =
+                checks.iter().find(|c| c["what"] == name).unwrap_or_else(|| panic!("{name}: {said:#}"));
+            assert_eq!(check["state"], "ok", "{check}");
+            assert!(check["tried"].as_str().is_some_and(|t| t.len() > 10), "{check}");
+        }
     }
 }
 
@@ -201,10 +225,17 @@ fn no_id_maps_as_below_ubuntus_apparmor() {
 }
 
 #[test]
-fn the_distributions_switch_for_user_namespaces_is_off() {
-    let rules: &[&str] = &["clone3-namespaces=EPERM", "text:/proc/sys/kernel/unprivileged_userns_clone=0"];
+fn the_distributions_switches_for_user_namespaces_are_off() {
+    let debian: &[&str] = &["clone3-namespaces=EPERM", "text:/proc/sys/kernel/unprivileged_userns_clone=0"];
+    // Ubuntu lets the namespace be made and its maps be written, and denies every capability in it.
+    let ubuntu: &[&str] =
+        &["mount_setattr=EPERM", "text:/proc/sys/kernel/apparmor_restrict_unprivileged_userns=1"];
     for user in users().into_iter().filter(|u| *u == User::Ordinary) {
-        refused(&row(rules, CLONE, "sysctl -w kernel.unprivileged_userns_clone=1"), user);
+        refused(&row(debian, CLONE, "sysctl -w kernel.unprivileged_userns_clone=1"), user);
+        refused(
+            &row(ubuntu, "making the mounts private", "apparmor_parser -r /etc/apparmor.d/proctor"),
+            user,
+        );
     }
 }
 

@@ -8,6 +8,7 @@ use proctor_sandbox::enforced::Enforced;
 use proctor_sandbox::error::LaunchError;
 use proctor_sandbox::host::{Facts, probe};
 use proctor_sandbox::launch::Launcher;
+use proctor_sandbox::single::{self, Outcome, Single};
 use serde::Serialize;
 use serde_json::json;
 
@@ -17,6 +18,9 @@ use crate::mend;
 use crate::profile::HostEnv;
 use crate::run::identity::HostId;
 use crate::run::state_dirs::StateDirs;
+
+/// The Landlock ABI that brought scoping (landlock(7)).
+const SCOPING_ABI: u32 = 6;
 
 /// State of one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -28,15 +32,31 @@ enum State {
     Weak,
     /// Not there, and a run is refused.
     Missing,
+    /// Not tried: what it needs is missing.
+    Untried,
 }
 
 #[derive(Debug, Serialize)]
 struct Line {
     what: &'static str,
     state: State,
+    /// What was done to find out.
+    tried: &'static str,
     found: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     mend: Option<String>,
+}
+
+/// A level of the sandbox, and whether a run gets it here.
+#[derive(Debug, Serialize)]
+struct Level {
+    name: &'static str,
+    reached: bool,
+    /// The step at which the whole chain failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed: Option<String>,
+    /// Mechanisms that it needs and that failed by themselves.
+    lacks: Vec<&'static str>,
 }
 
 /// Probes and prints. Exit code 0: level `full`; 3: a run would be refused.
@@ -46,46 +66,86 @@ pub(super) fn run(json: bool) -> ExitCode {
         Err(e) => return output::error(e, ExitCode::Defect),
     };
     let facts = Facts::read();
-    let full = try_full(&launcher);
+    let (full, singles) = try_all(&launcher);
     let mut lines = vec![level_line(&full, &facts)];
+    match singles {
+        Ok(singles) => lines.extend(singles.into_iter().map(|one| single_line(one, full.is_ok(), &facts))),
+        Err(error) => lines.push(Line {
+            what: "single mechanisms",
+            state: State::Weak,
+            tried: "each in a child of its own",
+            found: format!("not tried: {error}"),
+            mend: None,
+        }),
+    }
     lines.extend(facts_lines(&facts));
     lines.push(cgroup_line());
-    let level = full.as_ref().ok().map(|_| "full");
-    let mechanisms: Vec<String> =
-        full.as_ref().map(|e| e.mechanisms().iter().map(|m| m.name()).collect()).unwrap_or_default();
+    let levels = [full_level(&full, &lines)];
+    let level = levels.iter().find(|level| level.reached).map(|level| level.name);
     if json {
-        output::json(&json!({ "level": level, "mechanisms": mechanisms, "checks": lines }));
+        let mechanisms: Vec<String> =
+            full.iter().flat_map(Enforced::mechanisms).map(|mechanism| mechanism.name()).collect();
+        output::json(&json!({ "level": level, "levels": levels, "mechanisms": mechanisms, "checks": lines }));
     } else {
-        for line in &lines {
-            let mark = match line.state {
-                State::Ok => "ok     ",
-                State::Weak => "weak   ",
-                State::Missing => "MISSING",
-            };
-            output::note(format_args!("{mark}  {:<22} {}", line.what, line.found));
-            if let Some(mend) = &line.mend {
-                output::note(format_args!("           to mend: {mend}"));
-            }
-        }
-        output::note(match level {
-            Some(level) => {
-                format!("level: {level} (every mechanism was applied and checked in a throwaway sandbox)")
-            }
-            None => "level: none; `proctor run` is refused here with exit code 3".to_owned(),
-        });
+        show(&lines, &levels, level);
     }
-    if full.is_ok() { ExitCode::Pass } else { ExitCode::Refused }
+    if level.is_some() { ExitCode::Pass } else { ExitCode::Refused }
 }
 
-fn try_full(launcher: &Launcher) -> Result<Enforced, LaunchError> {
+fn show(lines: &[Line], levels: &[Level], level: Option<&str>) {
+    for line in lines {
+        let mark = match line.state {
+            State::Ok => "ok     ",
+            State::Weak => "weak   ",
+            State::Missing => "MISSING",
+            State::Untried => "untried",
+        };
+        let found = if line.found.is_empty() { line.tried } else { line.found.as_str() };
+        output::note(format_args!("{mark}  {:<22} {found}", line.what));
+        let failed = matches!(line.state, State::Weak | State::Missing);
+        if failed && !line.tried.is_empty() && found != line.tried {
+            output::note(format_args!("           tried: {}", line.tried));
+        }
+        if let Some(mend) = &line.mend {
+            output::note(format_args!("           to mend: {mend}"));
+        }
+    }
+    for level in levels.iter().filter(|level| !level.reached) {
+        let lacks = if level.lacks.is_empty() {
+            "no single mechanism; the whole chain failed".to_owned()
+        } else {
+            level.lacks.join(", ")
+        };
+        output::note(format_args!("level {} is not reached; it lacks: {lacks}", level.name));
+    }
+    output::note(match level {
+        Some(level) => {
+            format!("level: {level} (every mechanism was applied and checked in a throwaway sandbox)")
+        }
+        None => "level: none; `proctor run` is refused here with exit code 3".to_owned(),
+    });
+}
+
+/// The whole chain, and each mechanism by itself.
+fn try_all(launcher: &Launcher) -> (Result<Enforced, LaunchError>, Result<Vec<Single>, LaunchError>) {
     let failed = |e: &dyn std::fmt::Display| LaunchError::Launcher(e.to_string());
-    let dir = scratch().map_err(|e| failed(&format!("a scratch directory for the probe: {e}")))?;
-    let result = HostId::take(crate::run::state_dirs::uid_locks())
-        .map_err(|e| failed(&e))
-        .and_then(|id| probe(launcher, id.identity, &dir));
+    let dir = match scratch() {
+        Ok(dir) => dir,
+        Err(e) => {
+            let text = format!("a scratch directory for the probe: {e}");
+            return (Err(failed(&text)), Err(failed(&text)));
+        }
+    };
+    let results = match HostId::take(crate::run::state_dirs::uid_locks()) {
+        Ok(id) => {
+            let full = probe(launcher, id.identity, &dir);
+            (full, single::each(id.identity, &dir))
+        }
+        Err(e) => (Err(failed(&e)), Err(failed(&e))),
+    };
     // Empty, and ours: nothing was written but into the sandbox's private layer.
     let _ = std::fs::remove_dir(&dir);
-    result
+    results
 }
 
 /// An empty directory of our own, below Proctor's state: work trees are more likely to be on that file system than on
@@ -103,49 +163,57 @@ fn scratch() -> io::Result<std::path::PathBuf> {
 }
 
 fn level_line(full: &Result<Enforced, LaunchError>, facts: &Facts) -> Line {
-    match full {
-        Ok(enforced) => Line {
-            what: "full sandbox",
-            state: State::Ok,
-            found: format!("{} mechanisms in force in a throwaway sandbox", enforced.mechanisms().len()),
-            mend: None,
-        },
-        Err(error) => Line {
-            what: "full sandbox",
-            state: State::Missing,
-            found: error.to_string(),
-            mend: Some(mend::of(error, facts)),
-        },
+    let (state, found, mend) = match full {
+        Ok(enforced) => (
+            State::Ok,
+            format!("{} mechanisms in force in a throwaway sandbox", enforced.mechanisms().len()),
+            None,
+        ),
+        Err(error) => (State::Missing, error.to_string(), Some(mend::of(error, facts))),
+    };
+    Line { what: "full sandbox", state, tried: "a whole sandbox around an empty directory", found, mend }
+}
+
+/// What level `full` is here. Whether it is reached, the whole chain says; the single mechanisms explain.
+fn full_level(full: &Result<Enforced, LaunchError>, lines: &[Line]) -> Level {
+    let lacks =
+        lines.iter().skip(1).filter(|line| line.state == State::Missing).map(|line| line.what).collect();
+    let failed = full.as_ref().err().map(ToString::to_string);
+    Level { name: "full", reached: full.is_ok(), failed, lacks }
+}
+
+fn single_line(one: Single, full: bool, facts: &Facts) -> Line {
+    // Where the whole stands, a part that failed alone is something that it goes without.
+    let lost = if full { State::Weak } else { State::Missing };
+    let (mut state, found, mut mend) = match one.outcome {
+        Outcome::Works(detail) => (State::Ok, detail, None),
+        Outcome::Fails(step) => (lost, step.to_string(), Some(mend::of_step(&step, facts))),
+        Outcome::NotTried(why) => (State::Untried, why, None),
+        Outcome::Died(how) => (lost, how, Some(mend::of_death(facts))),
+    };
+    if one.name == "Landlock" && state == State::Ok && facts.landlock_abi < SCOPING_ABI {
+        state = State::Weak;
+        mend = Some(format!(
+            "Linux 6.12 or later (Landlock ABI {SCOPING_ABI}) also scopes signals and abstract sockets"
+        ));
     }
+    Line { what: one.name, state, tried: one.tried, found, mend }
 }
 
 fn facts_lines(facts: &Facts) -> Vec<Line> {
-    let mut lines = Vec::new();
-    let (state, mend) = match facts.landlock_abi {
-        0 | 1 => (State::Missing, Some("use Linux 5.19 or later with Landlock enabled".to_owned())),
-        2..=5 => {
-            (State::Weak, Some("Linux 6.12 or later also scopes signals and abstract sockets".to_owned()))
-        }
-        _ => (State::Ok, None),
-    };
-    lines.push(Line { what: "Landlock", state, found: format!("ABI {}", facts.landlock_abi), mend });
-    let seccomp = if facts.seccomp { State::Ok } else { State::Missing };
-    let (rules, instructions) = proctor_sandbox::seccomp::size(proctor_sandbox::spec::Level::Full);
-    lines.push(Line {
-        what: "seccomp",
-        state: seccomp,
-        found: format!("{rules} rules in {instructions} instructions"),
-        mend: (!facts.seccomp).then(|| "use a kernel with CONFIG_SECCOMP_FILTER".to_owned()),
-    });
+    let fact = |what, found| Line { what, state: State::Ok, tried: "", found, mend: None };
     let piped = facts.core_pattern.starts_with('|');
-    lines.push(Line {
-        what: "core dumps",
-        state: State::Ok,
-        found: if piped { "piped core_pattern; held by RLIMIT_CORE 1" } else { "not piped" }.to_owned(),
-        mend: None,
-    });
-    if let Some(container) = &facts.container {
-        lines.push(Line { what: "container", state: State::Ok, found: container.clone(), mend: None });
+    let mut lines = vec![
+        fact("kernel", facts.own.kernel.clone()),
+        fact(
+            "core dumps",
+            if piped { "piped core_pattern; held by RLIMIT_CORE 1" } else { "not piped" }.to_owned(),
+        ),
+    ];
+    lines.extend(facts.container.clone().map(|container| fact("container", container)));
+    lines.extend(facts.own.apparmor.clone().map(|profile| fact("AppArmor profile", profile)));
+    if facts.own.filtered {
+        lines.push(fact("seccomp filter", "one is over this process already".to_owned()));
     }
     lines
 }
@@ -153,9 +221,8 @@ fn facts_lines(facts: &Facts) -> Vec<Line> {
 fn cgroup_line() -> Line {
     let name = format!("proctor-doctor-{}", std::process::id());
     let limits = CgroupLimits { memory: Some(64 << 20), tasks: Some(16), cpus: Some(0.5) };
-    let mend = || {
-        Some("run under a delegated cgroup, for example `systemd-run --user --scope -p Delegate=yes proctor ...`".to_owned())
-    };
+    let tried = "a cgroup made below this one, with limits";
+    let mend = || Some(mend::delegation());
     match Cgroup::create(&name, &limits) {
         Ok(Some(cgroup)) => {
             let all = [
@@ -168,6 +235,7 @@ fn cgroup_line() -> Line {
             Line {
                 what: "cgroup",
                 state,
+                tried,
                 found: format!("{}: {}", cgroup.version(), has.join(", ")),
                 mend: if state == State::Ok { None } else { mend() },
             }
@@ -175,11 +243,95 @@ fn cgroup_line() -> Line {
         Ok(None) => Line {
             what: "cgroup",
             state: State::Weak,
+            tried,
             found: "none that this user may use: memory is watched, --memory and --cpus are refused; tasks are held by rlimit".into(),
             mend: mend(),
         },
         Err(error) => {
-            Line { what: "cgroup", state: State::Weak, found: format!("cannot be limited: {error}"), mend: mend() }
+            Line { what: "cgroup", state: State::Weak, tried, found: format!("cannot be limited: {error}"), mend: mend() }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proctor_sandbox::error::{Step, StepError};
+    use proctor_sandbox::host::OwnFacts;
+
+    use super::*;
+
+    fn facts(landlock_abi: u32) -> Facts {
+        Facts {
+            max_user_namespaces: None,
+            unprivileged_userns_clone: None,
+            apparmor_restricts_userns: None,
+            landlock_abi,
+            overlay_registered: true,
+            seccomp: true,
+            container: Some("docker".into()),
+            core_pattern: "|/usr/lib/systemd/systemd-coredump".into(),
+            own: OwnFacts {
+                filtered: true,
+                apparmor: Some("docker-default (enforce)".into()),
+                ..OwnFacts::default()
+            },
+        }
+    }
+
+    fn single(name: &'static str, outcome: Outcome) -> Single {
+        Single { name, tried: "so", outcome }
+    }
+
+    fn refused(step: Step) -> StepError {
+        StepError { step, subject: String::new(), errno: 1 }
+    }
+
+    #[test]
+    fn a_part_that_fails_is_missing_or_weak_as_the_whole_is() {
+        let fails = || single("overlay", Outcome::Fails(refused(Step::OverlayMount)));
+        let line = single_line(fails(), false, &facts(7));
+        assert_eq!(line.state, State::Missing);
+        assert!(
+            line.found.contains("mounting the overlay") && line.found.contains("EPERM"),
+            "{}",
+            line.found
+        );
+        assert!(line.mend.is_some_and(|m| m.contains("--security-opt seccomp=")));
+        assert_eq!(single_line(fails(), true, &facts(7)).state, State::Weak);
+        let died = single_line(single("seccomp", Outcome::Died("killed by SIGSYS".into())), false, &facts(7));
+        assert!(died.mend.is_some_and(|m| m.contains("kills")));
+        let untried = single_line(single("overlay", Outcome::NotTried("why".into())), false, &facts(7));
+        assert_eq!((untried.state, untried.found.as_str()), (State::Untried, "why"));
+    }
+
+    #[test]
+    fn an_old_landlock_is_weak_and_says_what_a_newer_one_gives() {
+        let works = || single("Landlock", Outcome::Works("ABI 5".into()));
+        let line = single_line(works(), true, &facts(5));
+        assert_eq!(line.state, State::Weak);
+        assert!(line.mend.is_some_and(|m| m.contains("Linux 6.12")));
+        assert_eq!(single_line(works(), true, &facts(6)).state, State::Ok);
+    }
+
+    #[test]
+    fn a_level_lists_what_it_lacks() {
+        let error = LaunchError::from(refused(Step::ProcMount));
+        let lines = vec![
+            level_line(&Err(LaunchError::from(refused(Step::ProcMount))), &facts(7)),
+            single_line(single("fresh /proc", Outcome::Fails(refused(Step::ProcMount))), false, &facts(7)),
+            single_line(single("overlay", Outcome::Works(String::new())), false, &facts(7)),
+        ];
+        let level = full_level(&Err(error), &lines);
+        assert!(!level.reached && level.failed.is_some_and(|f| f.contains("fresh /proc")));
+        assert_eq!(level.lacks, ["fresh /proc"]);
+    }
+
+    #[test]
+    fn what_surrounds_the_process_is_told() {
+        let lines = facts_lines(&facts(7));
+        let found: Vec<&str> = lines.iter().map(|line| line.found.as_str()).collect();
+        for wanted in ["RLIMIT_CORE 1", "docker", "docker-default (enforce)", "already"] {
+            assert!(found.iter().any(|f| f.contains(wanted)), "{wanted}: {found:?}");
         }
     }
 }

@@ -79,8 +79,9 @@ fn start(facts: &Facts, found: &mut Vec<Blocker>) {
             json!({ "why": why, "missing": missing }),
         );
         found.push(match mend {
-            Some(mend) => blocker
-                .with_remedy(format!("To mend: {mend}. `proctor doctor` tries every mechanism by itself.")),
+            Some(mend) => {
+                blocker.with_remedy(format!("{mend}. `proctor doctor` tries every mechanism by itself."))
+            }
             None => blocker,
         });
     }
