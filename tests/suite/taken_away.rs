@@ -163,6 +163,20 @@ fn no_new_namespaces() {
             .first_as_root(IDMAP_NAMESPACE),
         row(&["clone3-namespaces=EPERM"], CLONE, NAMESPACES).first_as_root(IDMAP_NAMESPACE),
         row(&["clone3-namespaces=EINVAL"], CLONE, NAMESPACES).first_as_root(IDMAP_NAMESPACE),
+        // A chroot, in which the kernel makes no user namespace.
+        Row {
+            by: By::Script(
+                Some(
+                    "exec unshare -m sh -ec 'mkdir -p chroot; for at in /*; do \
+                     if [ -L $at ]; then cp -P $at chroot; \
+                     elif [ -d $at ]; then mkdir -p chroot$at; mount --rbind $at chroot$at; fi; done; \
+                     exec chroot chroot \"$@\"' sh \"$@\"",
+                ),
+                None,
+            ),
+            step: [IDMAP_NAMESPACE, ""],
+            mend: "in a chroot the kernel makes no user namespace",
+        },
         // The sysctl, in a namespace of the test's own.
         Row {
             by: By::Script(
