@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use crate::error::{LaunchError, Step, StepError};
+use crate::inside::DEVICES;
 use crate::landlock::Domain;
-use crate::plan::DEVICES;
 use crate::spec::{Mount, SandboxSpec};
 
 /// Rules of one sandbox.

@@ -18,6 +18,7 @@ mod fsids;
 mod grants;
 pub mod host;
 mod idmap;
+pub mod inside;
 pub mod landlock;
 pub mod launch;
 mod message;

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::LaunchError;
+use crate::inside::{DEVICE_LINKS, DEVICES};
 use crate::landlock::Domain;
 use crate::seccomp::Policy;
 use crate::spec::{Identity, Level, Mount, Network, SandboxSpec, Tree};
@@ -166,9 +167,6 @@ pub(crate) enum Cloning {
 /// Makes a clone of a host path for the sandbox's identity; `None` where none is needed.
 pub(crate) type Idmapper<'a> = &'a mut dyn FnMut(&Path, Cloning) -> Result<Option<OwnedFd>, LaunchError>;
 
-/// Device nodes that every sandbox has.
-pub(crate) const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
-
 impl Plan {
     pub(crate) fn new(
         spec: &SandboxSpec,
@@ -198,13 +196,7 @@ impl Plan {
                 idmapped: None,
             });
         }
-        for (name, to) in [
-            ("fd", c"/proc/self/fd"),
-            ("stdin", c"/proc/self/fd/0"),
-            ("stdout", c"/proc/self/fd/1"),
-            ("stderr", c"/proc/self/fd/2"),
-            ("ptmx", c"pts/ptmx"),
-        ] {
+        for (name, to) in DEVICE_LINKS {
             ops.push(Op::Symlink { link: labels.target(&dev.join(name))?, to: to.to_owned() });
         }
         rules.push((dev.to_owned(), domain.device));

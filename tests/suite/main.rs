@@ -26,6 +26,7 @@ mod taken_away;
 mod toolchains;
 mod untouched;
 mod verify;
+mod why;
 
 use std::path::Path;
 

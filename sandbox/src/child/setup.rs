@@ -12,6 +12,7 @@ use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 use super::{At, ChildResult, Failure, NO_LABEL, seed};
 use crate::enforced::Mechanism;
 use crate::error::Step;
+use crate::inside;
 use crate::message::Message;
 use crate::plan::{FileOp, Label, Op, Plan, Target, TreePlan};
 use crate::sys::{mount, net};
@@ -20,26 +21,6 @@ const PATH: OFlag = OFlag::O_PATH.union(OFlag::O_CLOEXEC);
 const PATH_DIR: OFlag = PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW);
 const QUIET: u64 = mount::ATTR_NOSUID | mount::ATTR_NODEV;
 const MAX_SOURCES: usize = 256;
-
-/// Kernel files that are hidden: what tells of the host or its kernel, and no build needs.
-const PROC_HIDDEN: [&CStr; 14] = [
-    c"acpi",
-    c"asound",
-    c"scsi",
-    c"kcore",
-    c"keys",
-    c"key-users",
-    c"kmsg",
-    c"kallsyms",
-    c"latency_stats",
-    c"modules",
-    c"sched_debug",
-    c"timer_list",
-    c"timer_stats",
-    c"sysrq-trigger",
-];
-/// Directories that stay readable, for `nproc`, `sysconf` and the like, and are mounted read-only.
-const PROC_READ_ONLY: [&CStr; 4] = [c"sys", c"bus", c"fs", c"irq"];
 
 fn root_dir(path: &CStr) -> Result<OwnedFd, Errno> {
     openat(crate::sys::process::borrow(nix::libc::AT_FDCWD), path, PATH, Mode::empty())
@@ -314,7 +295,7 @@ fn proc_and_pts(store: &Store, root: BorrowedFd<'_>) -> ChildResult<()> {
     let proc = context.mount(QUIET | mount::ATTR_NOEXEC).at(Step::ProcMount, NO_LABEL)?;
     let at = enter(root, c"proc").at(Step::ProcMount, NO_LABEL)?;
     mount::attach(proc.as_fd(), at.as_fd(), c"").at(Step::ProcMount, NO_LABEL)?;
-    for name in PROC_HIDDEN {
+    for name in inside::PROC_HIDDEN {
         match openat(&proc, name, PATH | OFlag::O_NOFOLLOW, Mode::empty()) {
             Ok(victim) => store.mask(victim.as_fd(), Step::ProcMask, NO_LABEL)?,
             Err(Errno::ENOENT) => {}
@@ -323,7 +304,7 @@ fn proc_and_pts(store: &Store, root: BorrowedFd<'_>) -> ChildResult<()> {
             }
         }
     }
-    for name in PROC_READ_ONLY {
+    for name in inside::PROC_READ_ONLY {
         let dir = match openat(&proc, name, PATH | OFlag::O_NOFOLLOW, Mode::empty()) {
             Ok(dir) => dir,
             Err(Errno::ENOENT) => continue,

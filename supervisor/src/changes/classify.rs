@@ -15,6 +15,7 @@ use super::repo::{Repo, RepoError};
 use super::tree::{self, TreeError, TreeView, is_file};
 use super::{dotgit, show};
 use crate::profile::ChangePolicy;
+use crate::profile::protect::protected_reason;
 
 mod links;
 #[cfg(test)]
@@ -101,8 +102,30 @@ impl ChangeRules {
         })
     }
 
+    /// Why a change of the file `path` is not allowed, whatever it consists of: rule and message, in order of gravity.
+    pub fn refusals(&self, path: &[u8]) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        if dotgit::in_path(path) {
+            found.push(("dot_git", "a name that git or a file system takes for `.git`".to_owned()));
+        }
+        if let Some(glob) = self.hide.matching(path) {
+            found.push(("hidden", format!("hidden by --hide {glob}: never a change")));
+        }
+        if let Some(glob) = self.protect.matching(path) {
+            let why = protected_reason(glob).map(|r| format!(": it {r}")).unwrap_or_default();
+            found.push(("protect", format!("protected by {glob}{why}")));
+        }
+        if let Some(glob) = self.deny.matching(path) {
+            found.push(("deny", format!("denied by --deny-change {glob}")));
+        }
+        if self.allow.matching(path).is_none() {
+            found.push(("allow", "matched by no --allow-change glob".to_owned()));
+        }
+        found
+    }
+
     /// The rules that hold for a path under every name that links give it.
-    fn guarded(&self) -> impl Iterator<Item = (&'static str, &GlobList)> {
+    pub(crate) fn guarded(&self) -> impl Iterator<Item = (&'static str, &GlobList)> {
         [("protect", &self.protect), ("deny", &self.deny), ("ask", &self.ask)].into_iter()
     }
 }

@@ -10,6 +10,7 @@ mod run;
 pub mod run_args;
 mod shell;
 mod verify;
+mod why;
 
 use std::path::PathBuf;
 
@@ -49,6 +50,8 @@ enum Command {
     Logs(read::LogsArgs),
     /// Show what the sandboxes of a run would be, and who said so; starts nothing
     Explain(Box<run_args::RunArgs>),
+    /// Would a path or a host be allowed in the backend's sandbox, and by which rule; starts nothing
+    Why(Box<why::WhyArgs>),
     /// An interactive shell in the backend's sandbox; its changes are thrown away, nothing is judged
     #[command(
         after_help = "Every key goes inside, Ctrl-C too; `exit` ends it, and its exit code is handed on. Times are not limited.\n\nExample:\n  proctor shell --view rust\n  proctor shell --net host -- python3"
@@ -96,6 +99,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Diff(args) => read::diff(&args),
         Command::Logs(args) => read::logs(&args),
         Command::Explain(args) => explain::run(*args, cli.json),
+        Command::Why(args) => why::run(*args, cli.json),
         Command::Shell(args) => return shell::run(*args),
         Command::Doctor => doctor::run(cli.json),
         Command::FakeBackend { .. } => ExitCode::Defect,

@@ -4,6 +4,7 @@
 //! backend), `result` (changes, test, review, approval) and `conclude` (verdict and report); `backend` and `checks` start
 //! sandboxes and wait for them; `settle` fills the report's fields. The verdict itself is made in [`crate::verdict`].
 
+pub mod access;
 pub mod approve;
 pub mod area;
 mod backend;
@@ -26,6 +27,7 @@ mod result;
 pub mod sandbox;
 mod settle;
 pub mod shell;
+mod sight;
 pub mod state_dirs;
 mod supervise;
 mod timeline;

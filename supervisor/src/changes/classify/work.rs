@@ -13,7 +13,6 @@ use crate::changes::ignore::Ignores;
 use crate::changes::layer::{self, Kind, LayerError};
 use crate::changes::repo::{Repo, blob_id};
 use crate::changes::tree::{self, Edit, TreeView, is_file};
-use crate::profile::protect::protected_reason;
 
 pub(crate) struct Work<'a> {
     pub(crate) repo: &'a Repo,
@@ -375,22 +374,8 @@ impl Work<'_> {
 
     pub(super) fn judge(&mut self, change: &Change) {
         let path = change.path.as_slice();
-        if dotgit::in_path(path) {
-            self.refuse(path, "dot_git", "a name that git or a file system takes for `.git`");
-        }
-        let rules = self.rules;
-        if let Some(glob) = rules.hide.matching(path) {
-            self.refuse(path, "hidden", format!("hidden by --hide {glob}: never a change"));
-        }
-        if let Some(glob) = rules.protect.matching(path) {
-            let why = protected_reason(glob).map(|r| format!(": it {r}")).unwrap_or_default();
-            self.refuse(path, "protect", format!("protected by {glob}{why}"));
-        }
-        if let Some(glob) = rules.deny.matching(path) {
-            self.refuse(path, "deny", format!("denied by --deny-change {glob}"));
-        }
-        if rules.allow.matching(path).is_none() {
-            self.refuse(path, "allow", "matched by no --allow-change glob");
+        for (rule, message) in self.rules.refusals(path) {
+            self.refuse(path, rule, message);
         }
     }
 }
