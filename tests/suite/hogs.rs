@@ -264,6 +264,8 @@ fn a_spinning_program_is_held_to_its_cpus_and_ends_with_its_time() {
         assert!(said["detail"]["cpu_throttled"].as_u64().unwrap() > 3, "{said}");
         assert!(said["message"].as_str().unwrap().contains("Its CPU was held to --cpus in "), "{said}");
         assert!(report["usage"]["backend"]["cpu_throttled"].as_u64().unwrap() > 3);
+        let expired = events(&outcome, "timeout.expired", "supervisor");
+        assert!(expired[0]["data"]["cpu_throttled"].as_u64().unwrap() > 3, "{expired:?}");
         // Of 2 s at a tenth, and what a stop takes; the free one had the machine's share.
         assert!(cpu(&outcome) < 0.5 && cpu(&free) > cpu(&outcome) * 1.5, "{}, {}", cpu(&outcome), cpu(&free));
         // To be slow is no failure.

@@ -121,13 +121,14 @@ impl Run<'_> {
                         let cpu_throttled = usage.ok().flatten().and_then(|usage| usage.cpu_throttled);
                         let fact = TimeoutFact { phase, idle: is_idle, limit_ms, cpu_throttled };
                         self.facts.timeouts.push(fact);
-                        self.log.emit(
-                            supervisor(EventType::TimeoutExpired)
-                                .with("phase", phase.as_str())
-                                .with("kind", if is_idle { "idle" } else { "wall" })
-                                .with("limit_ms", limit_ms)
-                                .with("cpu_throttled", cpu_throttled),
-                        );
+                        let mut event = supervisor(EventType::TimeoutExpired)
+                            .with("phase", phase.as_str())
+                            .with("kind", if is_idle { "idle" } else { "wall" })
+                            .with("limit_ms", limit_ms);
+                        if let Some(periods) = cpu_throttled {
+                            event = event.with("cpu_throttled", periods);
+                        }
+                        self.log.emit(event);
                     }
                     Stop::Interrupted(signal) => self.facts.interrupted = Some(*signal),
                     Stop::Requests => {
