@@ -5,19 +5,23 @@
 //! threads may change it afterwards. Nothing is decided by it. A call that is denied is never let through.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::{Mode, SFlag, fstat};
 
 use crate::caller::Caller;
 use crate::metadata::Custody;
 use crate::seccomp::{self, Policy, Verdict, Watch};
 use crate::spec::SandboxSpec;
-use crate::sys::notify;
 use crate::sys::notify::Notification;
+use crate::sys::{notify, process};
 
 /// Arguments that are read of one execve(2).
 const MAX_ARGUMENTS: usize = 64;
@@ -50,8 +54,13 @@ pub struct Report {
 pub enum What {
     /// A program is about to be executed; it may still turn out to be missing.
     Exec(Exec),
-    /// A connection was tried to a network address.
-    Connect(Address),
+    /// A connection was tried.
+    Connect {
+        /// Where to.
+        to: Address,
+        /// The caller's program.
+        by: Option<PathBuf>,
+    },
     /// A call was refused.
     Denied(Denied),
 }
@@ -71,6 +80,20 @@ pub struct Exec {
     pub cwd: Option<PathBuf>,
     /// The caller's program before the call.
     pub by: Option<PathBuf>,
+    /// What the path led to while the caller waited.
+    pub found: Found,
+}
+
+/// What a path led to when it was given to execve(2). Another thread or process may change that before the kernel looks
+/// for itself, so it is a hint and no proof.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// A file that somebody may execute, by its full path inside.
+    Program(PathBuf),
+    /// Nothing, or nothing that anybody may execute: a search along `PATH` goes on.
+    Nothing,
+    /// It could not be told: a descriptor, or a path through /proc, which shows its reader.
+    Unknown,
 }
 
 /// Where a connection was to go.
@@ -103,9 +126,21 @@ pub struct Denied {
     pub by: Option<PathBuf>,
 }
 
+impl Denied {
+    /// The errno's name (`EPERM`).
+    pub fn errno_name(&self) -> String {
+        format!("{:?}", Errno::from_raw(self.errno))
+    }
+}
+
 /// How a process ended, as a status of wait(2): known once it was reaped, by Linux 6.15 and later.
 pub fn exit_status(process: BorrowedFd<'_>) -> Option<i32> {
     notify::exit_status(process)
+}
+
+/// True where the process was reaped: its number may be somebody else's by now.
+pub fn is_gone(process: BorrowedFd<'_>) -> bool {
+    process::pidfd_signal(process, 0) == Err(Errno::ESRCH)
 }
 
 /// The listener. One thread serves it; while nobody does, whoever is stopped inside waits. When it is dropped, what
@@ -141,6 +176,11 @@ impl Notifier {
     /// Reports lost while the sandbox was built.
     pub fn lost(&self) -> u64 {
         self.lost
+    }
+
+    /// True while reports wait that came before anybody served: [`Notifier::serve`] gives them first.
+    pub fn waiting(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// Answers what there is to answer, waiting at most `limit` for it, and says what it was. `None` after that time.
@@ -224,7 +264,9 @@ impl Notifier {
                 });
             }
             Verdict::Continue(Watch::Exec) => What::Exec(caller.exec(nr, &data.args)),
-            Verdict::Continue(Watch::Connect) => What::Connect(caller.address(data.args[1], data.args[2])),
+            Verdict::Continue(Watch::Connect) => {
+                What::Connect { to: caller.address(data.args[1], data.args[2]), by: caller.program() }
+            }
             Verdict::Refuse { errno, kill } => {
                 // Every thread that glibc makes starts with a clone3(2): a refusal only where it asks for namespaces.
                 let ordinary = nr == libc::SYS_clone3 && !caller.asks_for_namespaces(data.args[0]);
@@ -289,9 +331,16 @@ impl Caller {
             cut: false,
             cwd: self.link("cwd"),
             by: self.program(),
+            found: Found::Unknown,
         };
         let Some(memory) = self.memory() else { return exec };
-        exec.path = memory.string(path, MAX_PATH).0;
+        let (path, whole) = memory.string(path, MAX_PATH);
+        exec.path = path;
+        let by_descriptor =
+            nr == libc::SYS_execveat && args[0] as i32 != libc::AT_FDCWD && exec.path.first() != Some(&b'/');
+        if whole && !by_descriptor {
+            exec.found = self.look_up(&exec.path, exec.cwd.as_deref());
+        }
         let mut left = MAX_ARGUMENTS_BYTES;
         for address in memory.pointers(argv, MAX_ARGUMENTS + 1) {
             if exec.argv.len() == MAX_ARGUMENTS || left == 0 {
@@ -304,6 +353,37 @@ impl Caller {
             exec.argv.push(argument);
         }
         exec
+    }
+
+    /// Where a path leads within the caller's root. Nothing is opened but a name (O_PATH).
+    fn look_up(&self, path: &[u8], cwd: Option<&Path>) -> Found {
+        let given = Path::new(OsStr::from_bytes(path));
+        let inside = match cwd {
+            _ if given.is_absolute() => given.to_owned(),
+            Some(cwd) => cwd.join(given),
+            None => return Found::Unknown,
+        };
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        let root = format!("/proc/{}/root", self.tid);
+        let Ok(root) = open(root.as_str(), flags | OFlag::O_DIRECTORY, Mode::empty()) else {
+            return Found::Unknown;
+        };
+        let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+        match openat2(root, &inside, OpenHow::new().flags(flags).resolve(resolve)) {
+            Ok(file) => {
+                let Ok(stat) = fstat(&file) else { return Found::Unknown };
+                let is_program =
+                    stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits() && stat.st_mode & 0o111 != 0;
+                if !is_program {
+                    return Found::Nothing;
+                }
+                std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
+                    .map_or(Found::Unknown, Found::Program)
+            }
+            // What /proc/self is depends on who asks.
+            Err(Errno::ENOENT | Errno::ENOTDIR) if !inside.starts_with("/proc") => Found::Nothing,
+            Err(_) => Found::Unknown,
+        }
     }
 
     fn address(&self, at: u64, len: u64) -> Address {

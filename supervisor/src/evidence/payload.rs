@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::descriptor::ResourceDescriptor;
 use crate::event::{EventType, NewEvent, Source, hex};
-use crate::report::{FileChange, Report, SandboxInfo};
+use crate::report::{DenialInfo, FileChange, Report, SandboxInfo};
 use crate::verdict::{Blocker, Verdict};
 
 /// Fields of a report that are settled after the last event, or that hold the events' own digest. Each is held
@@ -81,6 +81,25 @@ pub fn file_changed_data(change: &FileChange) -> Map<String, Value> {
     match serde_json::to_value(change) {
         Ok(Value::Object(map)) => map,
         // A struct of strings and numbers always becomes an object.
+        Ok(_) | Err(_) => Map::new(),
+    }
+}
+
+/// `policy.denied` of something refused inside a sandbox: one for each of the report's `sandbox.denials`, with its
+/// fields.
+#[must_use]
+pub fn policy_denied(denial: &DenialInfo) -> NewEvent {
+    let mut event = NewEvent::new(EventType::PolicyDenied, Source::Supervisor);
+    event.data = policy_denied_data(denial);
+    event
+}
+
+/// The particulars of [`policy_denied`] before they are bounded.
+#[must_use]
+pub fn policy_denied_data(denial: &DenialInfo) -> Map<String, Value> {
+    match serde_json::to_value(denial) {
+        Ok(Value::Object(map)) => map,
+        // As above.
         Ok(_) | Err(_) => Map::new(),
     }
 }

@@ -136,8 +136,18 @@ impl Completeness {
 }
 
 /// The kinds that a trace speaks of (docs/contracts.md).
-pub const KINDS: [&str; 8] =
-    ["phases", "programs", "tool_calls", "provider_requests", "denials", "connections", "limits", "usage"];
+pub const KINDS: [&str; 10] = [
+    "phases",
+    "programs",
+    "exit_codes",
+    "tool_calls",
+    "provider_requests",
+    "denials",
+    "denied_paths",
+    "connections",
+    "limits",
+    "usage",
+];
 
 /// How a span ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,6 +158,17 @@ pub enum SpanStatus {
     Ok,
     /// Not well, with a reason.
     Error(String),
+}
+
+/// Something that happened within a span.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SpanEvent {
+    /// A name of few words.
+    pub name: String,
+    /// When, nanoseconds since 1970.
+    pub at_ns: u64,
+    /// Particulars.
+    pub attributes: Attributes,
 }
 
 /// Something with a beginning and an end. Times are nanoseconds since 1970.
@@ -165,6 +186,8 @@ pub struct Span {
     pub end_ns: u64,
     /// Particulars.
     pub attributes: Attributes,
+    /// What happened within it.
+    pub events: Vec<SpanEvent>,
     /// How it ended.
     pub status: SpanStatus,
 }
@@ -239,6 +262,19 @@ impl<W: Write> TraceWriter<W> {
                 SpanStatus::Error(why) => json!({ "code": 2, "message": why }),
             },
         });
+        if !span.events.is_empty() {
+            json["events"] = span
+                .events
+                .iter()
+                .map(|event| {
+                    json!({
+                        "timeUnixNano": event.at_ns.to_string(),
+                        "name": event.name,
+                        "attributes": attributes(&event.attributes),
+                    })
+                })
+                .collect();
+        }
         if let Some(parent) = span.parent {
             json["parentSpanId"] = Value::from(hex::encode(&parent.0));
         }
@@ -266,11 +302,15 @@ mod tests {
                 ("l".into(), Attribute::Texts(vec!["a".into()])),
                 ("b".into(), Attribute::Bool(true)),
             ],
+            events: Vec::new(),
             status,
         };
         writer.write(&[span(root, None, SpanStatus::Ok)]).unwrap();
         writer.write(&[]).unwrap();
-        writer.write(&[span(child, Some(root), SpanStatus::Error("x".into()))]).unwrap();
+        let mut inner = span(child, Some(root), SpanStatus::Error("x".into()));
+        inner.events =
+            vec![SpanEvent { name: "e".into(), at_ns: 7, attributes: vec![("k".into(), Attribute::Int(1))] }];
+        writer.write(&[inner]).unwrap();
         let text = String::from_utf8(writer.into_inner()).unwrap();
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.len(), 2);
@@ -292,6 +332,10 @@ mod tests {
         let second = &lines[1]["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
         assert_eq!(second["parentSpanId"], "01".repeat(8));
         assert_eq!(second["status"], json!({"code": 2, "message": "x"}));
+        assert_eq!(
+            second["events"],
+            json!([{"timeUnixNano": "7", "name": "e", "attributes": [{"key": "k", "value": {"intValue": "1"}}]}])
+        );
         let resource = lines[0]["resourceSpans"][0]["resource"]["attributes"].as_array().unwrap();
         let value = |key: &str| {
             resource.iter().find(|one| one["key"] == key).unwrap()["value"]["stringValue"]

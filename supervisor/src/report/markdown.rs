@@ -281,12 +281,53 @@ fn sandbox(out: &mut String, report: &Report) -> fmt::Result {
             writeln!(out, "  - {}", text(&clipped(missing)))?;
         }
     }
+    seen_inside(out, report)?;
     if !report.provider.allowed_hosts.is_empty() {
         let hosts: Vec<String> =
             report.provider.allowed_hosts.iter().take(ROWS).map(|host| span(host)).collect();
         writeln!(out, "- Hosts that could be reached (ways out for data): {}", hosts.join(", "))?;
     }
     writeln!(out)
+}
+
+/// What was seen of each sandbox from below, and what was refused.
+fn seen_inside(out: &mut String, report: &Report) -> fmt::Result {
+    for (role, kinds) in report.sandbox.observed.iter().take(ROWS) {
+        let said: Vec<String> = kinds
+            .iter()
+            .map(|(kind, one)| {
+                let count =
+                    if one.completeness == "absent" { String::new() } else { format!("{} ", one.count) };
+                format!(
+                    "{count}{} ({})",
+                    text(&clipped(&kind.replace('_', " "))),
+                    text(&clipped(&one.completeness))
+                )
+            })
+            .collect();
+        writeln!(out, "- Seen in the sandbox {}: {}", span(role), said.join(", "))?;
+    }
+    let denials = &report.sandbox.denials;
+    if !denials.is_empty() {
+        writeln!(out, "- Refused:")?;
+        for one in denials.iter().take(ROWS) {
+            let what = one
+                .address
+                .as_deref()
+                .map_or_else(|| span(&one.call), |to| format!("connecting to {}", span(to)));
+            let killed = if one.killed { ", and was killed for it" } else { "" };
+            writeln!(
+                out,
+                "  - {what} to {} in {}, {} times{killed}: {}",
+                optional(one.program.as_deref()),
+                span(&one.sandbox),
+                one.count,
+                text(&clipped(&one.reason))
+            )?;
+        }
+        more(out, denials.len(), "refusals")?;
+    }
+    Ok(())
 }
 
 fn numbers(out: &mut String, report: &Report) -> fmt::Result {
@@ -398,6 +439,8 @@ mod tests {
         report.sandbox.missing = vec![HOSTILE.into()];
         report.run_id = HOSTILE.into();
         report.provider.allowed_hosts = vec![HOSTILE.into()];
+        report.sandbox.denials[0].program = Some(HOSTILE.into());
+        report.sandbox.denials[0].address = Some(HOSTILE.into());
         let out = render(&report);
         assert_eq!(out.lines().count(), plain + 1, "the line of hosts only");
         assert!(!out.chars().any(|c| super::super::escape::is_deceptive(c) && c != '\n' && c != '\u{2060}'));

@@ -336,6 +336,53 @@ pub struct SandboxInfo {
     pub missing: Vec<String>,
     /// `none`, `proxy` or `host`.
     pub network: String,
+    /// What was watched, by sandbox (`backend`, `test`, `review`) and kind (docs/contracts.md).
+    pub observed: BTreeMap<String, BTreeMap<String, Observed>>,
+    /// What was refused, to which program: one `policy.denied` each.
+    pub denials: Vec<DenialInfo>,
+}
+
+/// How much is known of one kind of thing that happened inside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Observed {
+    /// `complete`, `advisory` or `absent`.
+    pub completeness: String,
+    /// How many were seen.
+    pub count: u64,
+    /// How many of them are counted alone and told of nowhere.
+    pub left_out: u64,
+    /// What it does not hold, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// One kind of thing that was refused to one program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DenialInfo {
+    /// In which sandbox: `backend`, `test` or `review`.
+    pub sandbox: String,
+    /// `syscall`, or `connect`: an attempt that the sandbox's empty network alone stopped.
+    pub what: String,
+    /// The system call.
+    pub call: String,
+    /// Where a connection was to go, as claimed at the call.
+    pub address: Option<String>,
+    /// Why it is refused.
+    pub reason: String,
+    /// The program, as the kernel had it; null where it was gone.
+    pub program: Option<String>,
+    /// The program's name for itself, as claimed.
+    pub argv0: Option<String>,
+    /// The first process that tried, by the host's number.
+    pub pid: u32,
+    /// How often.
+    pub count: u64,
+    /// What the call failed with; null where that was not seen.
+    pub errno: Option<String>,
+    /// The process was killed for it.
+    pub killed: bool,
 }
 
 /// One mechanism that was enforced.

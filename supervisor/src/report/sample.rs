@@ -26,6 +26,23 @@ pub(crate) fn change(path: &str, kind: ChangeKind) -> FileChange {
     }
 }
 
+pub(crate) fn observed(count: u64) -> Observed {
+    Observed { completeness: "complete".into(), count, left_out: 0, note: None }
+}
+
+fn kinds() -> BTreeMap<String, Observed> {
+    let mut kinds: BTreeMap<String, Observed> =
+        [("programs", 2), ("exit_codes", 2), ("denials", 3), ("connections", 0), ("denied_paths", 0)]
+            .map(|(name, count)| (name.to_owned(), observed(count)))
+            .into();
+    for (name, completeness) in [("connections", "advisory"), ("denied_paths", "absent")] {
+        if let Some(kind) = kinds.get_mut(name) {
+            kind.completeness = completeness.into();
+        }
+    }
+    kinds
+}
+
 pub(crate) fn report() -> Report {
     let start = FreshnessStart::now(Some("00ff")).unwrap();
     let mut freshness = start.end(Some("1".repeat(40)), Some("2".repeat(40)), Some("3".repeat(40)));
@@ -86,6 +103,20 @@ pub(crate) fn report() -> Report {
             mechanisms: vec![Mechanism { name: "landlock".into(), version: Some("6".into()), detail: None }],
             missing: vec!["memory limit (no cgroup): watched only".into()],
             network: "none".into(),
+            observed: [("backend".to_owned(), kinds())].into(),
+            denials: vec![DenialInfo {
+                sandbox: "backend".into(),
+                what: "syscall".into(),
+                call: "bpf".into(),
+                address: None,
+                reason: "a large kernel surface".into(),
+                program: Some("/usr/bin/x".into()),
+                argv0: Some("x".into()),
+                pid: 7,
+                count: 3,
+                errno: Some("EPERM".into()),
+                killed: false,
+            }],
         },
         limits: [(
             "memory".to_owned(),

@@ -18,8 +18,9 @@ use super::plan::Plan;
 use super::progress::Ui;
 use super::sandbox::{self, StartError, Started, Wanted};
 use super::settle;
-use super::supervise::{Ask, Finish, MAX_REQUESTS, Settle, Settling, Times, Watched, supervise};
+use super::supervise::{self, Ask, Finish, MAX_REQUESTS, Settle, Settling, Times, supervise};
 use super::view;
+use super::watch::Watched;
 use crate::capture::tail::LineTail;
 use crate::capture::{Capture, CaptureEnd, output_pipe};
 use crate::engine::{Engine, Said, Stream};
@@ -60,6 +61,8 @@ pub(super) struct BackendRun {
     pub heard: Heard,
     /// Requests it made.
     pub settled: Vec<Settled>,
+    /// What was seen of it from below; `None` where nobody watched.
+    pub watched: Option<Result<Watched, String>>,
 }
 
 /// Why it did not run.
@@ -159,7 +162,7 @@ pub(super) async fn run(needs: Needs<'_>, interrupt: &mut Interrupt) -> Result<B
         level: needs.level.level,
         terminal: false,
     };
-    let started = match sandbox::start(needs.launcher, needs.plan, needs.run_id, needs.memory, wanted) {
+    let mut started = match sandbox::start(needs.launcher, needs.plan, needs.run_id, needs.memory, wanted) {
         Ok(started) => started,
         Err(e) => {
             for reader in readers {
@@ -181,7 +184,7 @@ pub(super) async fn run(needs: Needs<'_>, interrupt: &mut Interrupt) -> Result<B
         idle: Some(options.timeouts.idle),
         grace: options.timeouts.grace,
     };
-    let watched = Watched {
+    let watched = supervise::Watched {
         running: Arc::clone(&started.running),
         progress: readers.iter().map(|r| r.capture.progress()).collect(),
         over,
@@ -192,6 +195,7 @@ pub(super) async fn run(needs: Needs<'_>, interrupt: &mut Interrupt) -> Result<B
     if finish.is_err() {
         started.running.kill();
     }
+    let watched = started.watch.take().map(|watch| watch.finish());
     let mut ends = readers.into_iter().map(|reader| end_reader(reader, needs.evidence, needs.log));
     let (Some(out), Some(err)) = (ends.next(), ends.next()) else {
         return Err(BackendError::Capture("a stream was lost".into()));
@@ -206,7 +210,7 @@ pub(super) async fn run(needs: Needs<'_>, interrupt: &mut Interrupt) -> Result<B
     }
     let settled = settler.settled.into_inner().unwrap_or_else(PoisonError::into_inner);
     let heard = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
-    Ok(BackendRun { started, finish, captured: [out, err], heard, settled })
+    Ok(BackendRun { started, finish, captured: [out, err], heard, settled, watched })
 }
 
 fn announce(needs: &Needs<'_>, started: &Started) {

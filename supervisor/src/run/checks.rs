@@ -14,8 +14,9 @@ use tokio::sync::mpsc;
 use super::backend::Needs;
 use super::interrupt::Interrupt;
 use super::sandbox::{self, StartError, Started, Wanted};
-use super::supervise::{Finish, Stop, Times, Watched, supervise};
+use super::supervise::{self, Finish, Stop, Times, supervise};
 use super::view;
+use super::watch::Watched;
 use crate::capture::{Capture, output_pipe};
 use crate::evidence::EvidenceDir;
 use crate::evidence::testlog::{self, TestEnd};
@@ -38,9 +39,16 @@ pub(super) struct CheckRun {
     pub output: u64,
     /// What a reviewer wrote to descriptor 3.
     pub word: Vec<u8>,
+    /// What was seen of it from below; `None` where nobody watched.
+    pub watched: Option<Result<Watched, String>>,
 }
 
 impl CheckRun {
+    /// A check that did not run.
+    pub(super) fn failed(why: String) -> Self {
+        Self { started: None, finish: Err(why), over_cap: false, output: 0, word: Vec::new(), watched: None }
+    }
+
     /// Exit code and signal of its main process.
     pub(super) fn ended(&self) -> (Option<i32>, Option<i32>) {
         self.finish.as_ref().map_or((None, None), |f| (f.ended.code, f.ended.signal))
@@ -74,9 +82,7 @@ pub(super) struct Check<'a> {
 pub(super) async fn run(needs: &Needs<'_>, check: Check<'_>, interrupt: &mut Interrupt) -> CheckRun {
     match try_run(needs, check, interrupt).await {
         Ok(run) => run,
-        Err(why) => {
-            CheckRun { started: None, finish: Err(why), over_cap: false, output: 0, word: Vec::new() }
-        }
+        Err(why) => CheckRun::failed(why),
     }
 }
 
@@ -132,7 +138,7 @@ async fn try_run(needs: &Needs<'_>, check: Check<'_>, interrupt: &mut Interrupt)
         level: needs.level.level,
         terminal: false,
     };
-    let started = match sandbox::start(needs.launcher, needs.plan, needs.run_id, needs.memory, wanted) {
+    let mut started = match sandbox::start(needs.launcher, needs.plan, needs.run_id, needs.memory, wanted) {
         Ok(started) => started,
         Err(error) => {
             let why = match error {
@@ -143,7 +149,7 @@ async fn try_run(needs: &Needs<'_>, check: Check<'_>, interrupt: &mut Interrupt)
             return Err(why);
         }
     };
-    let watched = Watched {
+    let watched = supervise::Watched {
         running: Arc::clone(&started.running),
         progress: vec![capture.progress()],
         over,
@@ -155,6 +161,7 @@ async fn try_run(needs: &Needs<'_>, check: Check<'_>, interrupt: &mut Interrupt)
     if finish.is_err() {
         started.running.kill();
     }
+    let seen = started.watch.take().map(|watch| watch.finish());
     let note = match &finish {
         Ok(Finish { stop: Some(stop), .. }) => Some(format!("stopped by Proctor: {}", stop_word(stop))),
         Ok(_) => None,
@@ -163,7 +170,7 @@ async fn try_run(needs: &Needs<'_>, check: Check<'_>, interrupt: &mut Interrupt)
     let (over_cap, output) =
         finish_log(needs.evidence, log_name, capture, is_test, finish.as_ref().ok(), note);
     let word = word_pipe.map(read_word).unwrap_or_default();
-    Ok(CheckRun { started: Some(started), finish, over_cap, output, word })
+    Ok(CheckRun { started: Some(started), finish, over_cap, output, word, watched: seen })
 }
 
 fn stop_word(stop: &Stop) -> &'static str {

@@ -7,6 +7,8 @@ use super::lifecycle::{Finished, Run, mutation_word, sha256_hex};
 use super::sandbox;
 use super::settle;
 use super::supervise::Stop;
+use super::timeline::Parts;
+use super::watch::tell;
 use crate::event::{EventIndex, EventLogEnd};
 use crate::evidence::secrets::{Secret, SecretScanner};
 use crate::evidence::{self, PATCH, STDERR, STDOUT, TRACE, payload};
@@ -30,9 +32,13 @@ impl Run<'_> {
         )];
         let failed = self.blocked_but_for_unreached().then(|| "the run is no pass".to_owned());
         if let Ok(mut artifact) = self.evidence.create_artifact(TRACE) {
-            if let Err(error) =
-                self.timeline.write_trace(&mut artifact, &self.freshness.run_id, attributes, failed)
-            {
+            if let Err(error) = self.timeline.write_trace(
+                &mut artifact,
+                &self.freshness.run_id,
+                attributes,
+                failed,
+                &self.watched_parts(),
+            ) {
                 self.evidence.fail_write(TRACE, &error);
             }
             // Remembered by the directory where it fails.
@@ -85,6 +91,11 @@ impl Run<'_> {
             }
             Err(error) => Finished { exit, report: None, evidence, report_error: Some(error), defects },
         }
+    }
+
+    fn watched_parts(&self) -> Parts<'_> {
+        let all: Vec<_> = self.observed.values().cloned().collect();
+        Parts { completeness: tell::completeness(&all), traced: &self.traced }
     }
 
     fn judge(&self, moment: Moment) -> Verdict {
@@ -203,6 +214,8 @@ impl Run<'_> {
             }
         }
         let mut sandbox = settle::sandbox_info(started, options.net, self.level.why_not_full.as_deref());
+        sandbox.observed.clone_from(&self.observed);
+        sandbox.denials.clone_from(&self.denials);
         for name in &self.secrets_short {
             sandbox
                 .missing

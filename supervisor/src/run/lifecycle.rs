@@ -1,6 +1,7 @@
 //! The order of a run's steps (docs/contracts.md). Each step adds to what is known; nothing is decided here but whether
 //! the next step makes sense.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use super::log::RunLog;
 use super::plan::{Plan, PlanError};
 use super::progress::Ui;
 use super::timeline::Timeline;
+use super::watch::Watched;
 use crate::changes::classify::ChangeSet;
 use crate::changes::patch::write::PatchInfo;
 use crate::changes::repo::Repo;
@@ -26,7 +28,7 @@ use crate::event::{EventLimits, EventType, EventWriter, NewEvent, Source, hex};
 use crate::evidence::{self, EvidenceDir, EvidenceDirError, FreshnessStart, Published, REQUIRED, payload};
 use crate::exit::ExitCode;
 use crate::profile::{self, HostEnv, HostFacts, MutationMode, Resolved, TestChoice};
-use crate::report::{GitChanges, Report};
+use crate::report::{DenialInfo, GitChanges, Observed, Report};
 use crate::verdict::{
     self, ApprovalFact, Blocker, BlockerCode, ChangesFact, EndTree, Ending, Facts, Moment, Mutation, Phase,
     RequiredEvent, ReviewFact, SandboxFact, StartTree, TestFact,
@@ -118,6 +120,9 @@ pub fn run(
         secrets_short: Vec::new(),
         git_changes: GitChanges::default(),
         level: Chosen { level: Level::Full, why_not_full: None },
+        observed: BTreeMap::new(),
+        denials: Vec::new(),
+        traced: Vec::new(),
     };
     let stepped = runtime.block_on(run.steps());
     // A reading that was given up on is not waited for.
@@ -195,6 +200,12 @@ pub(super) struct Run<'a> {
     pub(super) secrets_short: Vec<String>,
     pub(super) git_changes: GitChanges,
     pub(super) level: Chosen,
+    /// What is known of each sandbox that was started, by kind.
+    pub(super) observed: BTreeMap<String, BTreeMap<String, Observed>>,
+    /// What was refused in them.
+    pub(super) denials: Vec<DenialInfo>,
+    /// What was seen in those that were watched.
+    pub(super) traced: Vec<(&'static str, Watched)>,
 }
 
 /// An event of the supervisor.

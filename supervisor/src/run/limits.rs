@@ -5,7 +5,7 @@ use proctor_sandbox::cgroup::{Cgroup, CgroupUsage};
 use proctor_sandbox::spec::{Level, SandboxSpec};
 use rustix::process::{Resource, getrlimit};
 
-use super::watch::Peaks;
+use super::looks::Peaks;
 use crate::profile::Limits;
 
 /// What a program can be held by. The names are fixed (docs/contracts.md).

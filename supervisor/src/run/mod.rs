@@ -19,6 +19,7 @@ pub mod level;
 mod lifecycle;
 mod limits;
 pub mod log;
+mod looks;
 mod outcome;
 pub mod plan;
 pub mod progress;

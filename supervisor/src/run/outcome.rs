@@ -10,10 +10,11 @@ use super::backend::{self, BackendError};
 use super::interrupt::Interrupt;
 use super::lifecycle::{Run, approval_fact, supervisor};
 use super::limits::{Hit, hits, mechanism};
+use super::looks::Peaks;
 use super::sandbox::{StartError, Started};
 use super::settle;
 use super::supervise::{Finish, MAX_REQUESTS, Stop};
-use super::watch::Peaks;
+use super::watch::{Watched, tell};
 use crate::event::{EventType, NewEvent, format_micros, now_micros};
 use crate::evidence::payload;
 use crate::mend;
@@ -22,7 +23,7 @@ use crate::verdict::{self, ContradictionFact, Ending, LimitFact, Phase, SandboxF
 impl Run<'_> {
     pub(super) async fn run_backend(&mut self, hidden: Vec<PathBuf>, interrupt: &mut Interrupt) {
         let needs = self.needs(hidden);
-        let ran = match backend::run(needs, interrupt).await {
+        let mut ran = match backend::run(needs, interrupt).await {
             Ok(ran) => ran,
             Err(BackendError::Start(StartError::Program(error))) => {
                 self.facts.sandbox = SandboxFact::Ready;
@@ -67,6 +68,7 @@ impl Run<'_> {
                 self.facts.backend_tree = TreeEnd::NotProved { why: why.clone() };
             }
         }
+        self.watched("backend", ran.watched.take());
         let peaks = ran.finish.as_ref().map(|f| f.peaks).unwrap_or_default();
         self.resource_limits(&ran.started, peaks, Phase::Backend);
         let ended = ran.finish.as_ref().ok().map(|f| f.ended);
@@ -96,6 +98,32 @@ impl Run<'_> {
         self.facts.approvals.extend(ran.settled.iter().map(|s| approval_fact(s, false)));
         self.approval_timeouts();
         self.backend = Some(ran);
+    }
+
+    /// What was seen of a sandbox from below becomes events, facts and, later, spans.
+    pub(super) fn watched(&mut self, role: &'static str, watched: Option<Result<Watched, String>>) {
+        let options = &self.plan.resolved.options;
+        let (phase, net) = match role {
+            "test" => (Phase::Test, options.test_sandbox.net),
+            "review" => (Phase::Review, options.review_sandbox.net),
+            _ => (Phase::Backend, options.net),
+        };
+        let watched = match watched {
+            Some(Ok(watched)) => Some(watched),
+            Some(Err(why)) => {
+                self.log.defect(format!("{role}: {why}"));
+                None
+            }
+            None => None,
+        };
+        self.observed.insert(role.to_owned(), tell::observed(watched.as_ref()));
+        let Some(watched) = watched else { return };
+        for denial in tell::denials(role, net, &watched) {
+            self.log.emit(payload::policy_denied(&denial));
+            self.denials.push(denial);
+        }
+        self.facts.wants.extend(tell::wants(role, net, &watched).into_iter().map(|want| (phase, want)));
+        self.traced.push((role, watched));
     }
 
     /// What a finish means, and the events and facts that come with a stop.

@@ -125,7 +125,8 @@ impl Run<'_> {
             self.phase("test");
             self.log
                 .emit(NewEvent::new(EventType::TestStarted, Source::Test).with("command", command.clone()));
-            let run = self.check("test", command, hidden.clone(), interrupt).await;
+            let mut run = self.check("test", command, hidden.clone(), interrupt).await;
+            self.watched("test", run.watched.take());
             let ending = self.check_ending(&run, Phase::Test);
             let (code, signal) = run.ended();
             self.log.emit(payload::test_completed(code, signal).with("duration_ms", run.duration_ms()));
@@ -146,7 +147,8 @@ impl Run<'_> {
                     .with("command", review.command.clone())
                     .with("patch_sha256", sha256.clone()),
             );
-            let run = self.check("review", &review.command, hidden, interrupt).await;
+            let mut run = self.check("review", &review.command, hidden, interrupt).await;
+            self.watched("review", run.watched.take());
             let ending = self.check_ending(&run, Phase::Review);
             self.facts.review = match ending {
                 Ending::Exited(0) if review.by_exit || checks::accepts(&run.word, &sha256) => ReviewFact::Accepted,
@@ -182,13 +184,7 @@ impl Run<'_> {
         hidden: Vec<PathBuf>,
         interrupt: &mut Interrupt,
     ) -> CheckRun {
-        let failed = |why: String| CheckRun {
-            started: None,
-            finish: Err(why),
-            over_cap: false,
-            output: 0,
-            word: Vec::new(),
-        };
+        let failed = CheckRun::failed;
         let Some(set) = &self.set else {
             return failed("there is no result to check".into());
         };

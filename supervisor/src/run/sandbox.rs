@@ -20,6 +20,7 @@ use super::limits::InForce;
 use super::plan::Plan;
 use super::state_dirs;
 use super::view;
+use super::watch::Watch;
 use crate::profile::{Limits, Network};
 
 /// Open files of one process.
@@ -72,6 +73,8 @@ pub struct Started {
     pub copied: Option<Arc<Copied>>,
     /// Held while the sandbox lives.
     pub identity: HostId,
+    /// Who answers its listener; taken when it is over.
+    pub(super) watch: Option<Watch>,
 }
 
 /// Why there is no sandbox.
@@ -130,7 +133,7 @@ pub fn specification(
         }),
         network: view::network(wanted.net),
         hostname: view::HOSTNAME.into(),
-        watched: false,
+        watched: true,
         limits: spec::Limits {
             disk,
             inodes: inodes(disk),
@@ -213,10 +216,26 @@ pub fn start(
     };
     let descriptors =
         Descriptors { stdio: wanted.stdio, upper_seed, tree_seed, cgroup, terminal: wanted.terminal };
+    let cwd = spec.program.as_ref().map_or_else(PathBuf::new, |program| program.cwd.clone());
     let running = launcher.launch(&spec, descriptors).map_err(|e| match e {
         LaunchError::Exec { .. } => StartError::Program(e),
         e => StartError::Sandbox(e),
     })?;
+    let running = Arc::new(running);
+    // At once: whoever makes a call inside waits for it.
+    let watch = match running.notifier() {
+        Some(notifier) => {
+            Some(Watch::start(notifier, Arc::clone(&running), &wanted.argv, &cwd).map_err(|e| {
+                StartError::Sandbox(LaunchError::Launcher(format!(
+                    "no thread to watch the sandbox with: {e}"
+                )))
+            })?)
+        }
+        None => {
+            missing.push("trace of programs and refused calls: a seccomp filter that was there before holds the only listener there can be".to_owned());
+            None
+        }
+    };
     if wanted.level == Level::Landlock {
         missing.extend(confined::NEVER.iter().map(|text| (*text).to_owned()));
         missing.extend(confined::also_missing());
@@ -246,7 +265,7 @@ pub fn start(
             missing.push("supplementary groups: an ordinary user cannot drop the caller's own".to_owned());
         }
     }
-    Ok(Started { running: Arc::new(running), missing, watch_memory, limits: in_force, copied, identity })
+    Ok(Started { running, missing, watch_memory, limits: in_force, copied, identity, watch })
 }
 
 /// Whether the host hands core dumps to a program (core(5)). Unreadable counts as yes.

@@ -101,6 +101,8 @@ pub(super) fn sandbox_info(
             mechanisms: Vec::new(),
             missing: Vec::new(),
             network,
+            observed: BTreeMap::new(),
+            denials: Vec::new(),
         };
     };
     let enforced = started.running.enforced();
@@ -129,6 +131,8 @@ pub(super) fn sandbox_info(
         mechanisms,
         missing: started.missing.clone(),
         network,
+        observed: BTreeMap::new(),
+        denials: Vec::new(),
     }
 }
 

@@ -13,8 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant as TokioInstant, sleep_until};
 
 use super::interrupt::Interrupt;
+use super::looks::{self, Peaks, Watcher};
 use super::progress::Ui;
-use super::watch::{self, Peaks, Watcher};
 use crate::capture::Progress;
 use crate::exit::StopSignal;
 
@@ -120,7 +120,7 @@ pub(super) async fn supervise(
         .map_err(|e| LaunchError::Launcher(format!("no thread to wait with: {e}")))?;
 
     let (tell, mut too_large) = mpsc::unbounded_channel();
-    let wanted = watch::Wanted { memory: watched.memory };
+    let wanted = looks::Wanted { memory: watched.memory };
     let watcher = Watcher::start(Arc::clone(&watched.running), wanted, tell)
         .map_err(|e| LaunchError::Launcher(format!("no thread to watch with: {e}")))?;
     let wall = TokioInstant::from_std(started + times.wall);

@@ -2,6 +2,7 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use super::watch::{Watched, tell};
 use crate::evidence::trace::{Attribute, Completeness, Span, SpanId, SpanStatus, TraceId, TraceWriter};
 use crate::report::Timing;
 
@@ -12,6 +13,17 @@ struct Phase {
     start: Instant,
     end: Option<Instant>,
     error: Option<String>,
+}
+
+/// Spans in one line of the trace: one may have 100 KiB of escaped text and the events of 200 denials.
+const SPANS_A_LINE: usize = 16;
+
+/// What the trace holds beside phases.
+pub(super) struct Parts<'a> {
+    /// How much of each kind.
+    pub completeness: Vec<(&'static str, Completeness)>,
+    /// What was seen in each sandbox.
+    pub traced: &'a [(&'static str, Watched)],
 }
 
 /// The phases of a run.
@@ -66,9 +78,11 @@ impl Timeline {
         run_id: &str,
         attributes: Vec<(String, Attribute)>,
         failed: Option<String>,
+        parts: &Parts<'_>,
     ) -> std::io::Result<()> {
         let random = |e: getrandom::Error| std::io::Error::other(e.to_string());
-        let completeness = [("phases", Completeness::Complete), ("limits", Completeness::Complete)];
+        let mut completeness = vec![("phases", Completeness::Complete), ("limits", Completeness::Complete)];
+        completeness.extend(&parts.completeness);
         let mut writer = TraceWriter::new(out, TraceId::new().map_err(random)?, run_id, &completeness);
         let at = |instant: Instant| self.start_ns + (instant - self.start).as_nanos() as u64;
         let root = SpanId::new().map_err(random)?;
@@ -84,19 +98,31 @@ impl Timeline {
             start_ns: self.start_ns,
             end_ns: at(now),
             attributes,
+            events: Vec::new(),
             status: status(&failed),
         }];
+        let mut inner = Vec::new();
         for phase in &self.phases {
+            let id = SpanId::new().map_err(random)?;
+            let mut events = Vec::new();
+            for (role, watched) in parts.traced.iter().filter(|(role, _)| *role == phase.name) {
+                let (below, rest) = tell::spans(role, id, watched, at).map_err(random)?;
+                inner.extend(below);
+                events.extend(rest);
+            }
             spans.push(Span {
-                id: SpanId::new().map_err(random)?,
+                id,
                 parent: Some(root),
                 name: format!("phase {}", phase.name),
                 start_ns: at(phase.start),
                 end_ns: at(phase.end.unwrap_or(now)),
                 attributes: vec![("proctor.phase".into(), Attribute::from(phase.name))],
+                events,
                 status: status(&phase.error),
             });
         }
-        writer.write(&spans)
+        writer.write(&spans)?;
+        // Lines stay well below what a reader takes, whatever a program called itself.
+        inner.chunks(SPANS_A_LINE).try_for_each(|spans| writer.write(spans))
     }
 }

@@ -280,6 +280,15 @@ pub struct ProviderFailure {
     pub observed: bool,
 }
 
+/// What a program tried and was refused, as it was observed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Want {
+    /// What it tried.
+    pub what: String,
+    /// What would grant it; `None` where nothing does.
+    pub grant: Option<String>,
+}
+
 /// A claim that does not fit what was observed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContradictionFact {
@@ -407,6 +416,8 @@ pub struct Facts {
     pub output_limits: Vec<LimitFact>,
     /// Providers that could not be used.
     pub provider: Vec<ProviderFailure>,
+    /// What was tried and refused, by phase (`Backend`, `Test`, `Review`).
+    pub wants: Vec<(Phase, Want)>,
     /// Contradictions.
     pub contradictions: Vec<ContradictionFact>,
     /// The engine's source.
@@ -449,6 +460,7 @@ impl Facts {
             resource_limits: Vec::new(),
             output_limits: Vec::new(),
             provider: Vec::new(),
+            wants: Vec::new(),
             contradictions: Vec::new(),
             source: SourceFact::NotNeeded,
             end_tree: EndTree::NotReached,

@@ -46,7 +46,45 @@ pub(super) fn blockers(facts: &Facts, moment: Moment) -> Vec<Blocker> {
     if found.is_empty() {
         unreached(facts, moment, &mut found);
     }
+    wanted(facts, &mut found);
     found
+}
+
+/// A step that did not end well for want of something refused says so, with what would grant it. What was tried was
+/// observed; that it is the reason is not.
+fn wanted(facts: &Facts, found: &mut [Blocker]) {
+    for blocker in found {
+        let phase = match blocker.code {
+            Code::BackendFailed | Code::ProviderUnavailable | Code::NoDiff => Phase::Backend,
+            Code::TestsFailed => Phase::Test,
+            Code::ReviewerRejected => Phase::Review,
+            Code::Timeout => match blocker.detail.get("phase").and_then(Value::as_str) {
+                Some("backend") => Phase::Backend,
+                Some("test") => Phase::Test,
+                Some("review") => Phase::Review,
+                _ => continue,
+            },
+            _ => continue,
+        };
+        let (granted, other): (Vec<_>, Vec<_>) = facts
+            .wants
+            .iter()
+            .filter(|(of, _)| *of == phase)
+            .map(|(_, want)| want)
+            .partition(|w| w.grant.is_some());
+        for want in granted {
+            let grant = want.grant.as_deref().unwrap_or_default();
+            blocker.remedy.push_str(&format!(" It tried {}: {grant}.", want.what));
+        }
+        if !other.is_empty() {
+            let calls: Vec<&str> = other.iter().map(|want| want.what.as_str()).collect();
+            blocker.remedy.push_str(&format!(
+                " It was refused {}: no option grants {}.",
+                calls.join("; "),
+                if calls.len() == 1 { "that" } else { "those" }
+            ));
+        }
+    }
 }
 
 fn list<T: serde::Serialize>(items: &[T]) -> Value {

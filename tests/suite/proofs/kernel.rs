@@ -46,8 +46,9 @@ fn dangerous_calls_reach_the_kernel_outside_and_the_filter_inside() {
             sys(libc::SYS_syslog, "10 0 0", "*", "EPERM"),
         ];
         // What would harm the host if it worked is called with arguments that no kernel accepts.
-        let (rights, killed) = if user == User::Root { (true, "SIGSYS") } else { (false, "SIGSYS") };
-        let out = |as_root: &'static str| if rights { as_root } else { "EPERM" };
+        // By the listener; without one the kernel does it, with SIGSYS: see below.
+        let killed = "SIGKILL";
+        let out = |as_root: &'static str| if user == User::Root { as_root } else { "EPERM" };
         rows.extend([
             sys(libc::SYS_reboot, "0 0 0 0", out("EINVAL"), killed),
             sys(libc::SYS_kexec_load, "0 0 0 0xffffffff", "*", killed),
@@ -63,13 +64,36 @@ fn dangerous_calls_reach_the_kernel_outside_and_the_filter_inside() {
         ]);
         #[cfg(target_arch = "x86_64")]
         rows.extend([
-            sys(libc::SYS_iopl, "9", "EINVAL|ENOSYS", "SIGSYS"),
-            sys(libc::SYS_ioperm, "0 0 0", "EINVAL|ENOSYS", "SIGSYS"),
+            sys(libc::SYS_iopl, "9", "EINVAL|ENOSYS", killed),
+            sys(libc::SYS_ioperm, "0 0 0", "EINVAL|ENOSYS", killed),
+            // Another ABI is the kernel's own to kill, listener or not.
             // x32: getpid with bit 30. A kernel without x32 says ENOSYS.
             sys(0x4000_0000 + libc::SYS_getpid, "", "ok|ENOSYS", "SIGSYS"),
             row("i386", "ok|refused|SIGSEGV", "SIGSYS"),
         ]);
         proof.prove(&rows);
+    }
+}
+
+#[test]
+fn the_same_calls_kill_with_and_without_a_listener() {
+    for user in users() {
+        let world = World::new(user);
+        let dir = super::start::place(&world);
+        for (watched, killed) in [("unwatched", 31), ("watched", 9)] {
+            for (nr, args, end) in [
+                (libc::SYS_reboot, "0 0 0 0", killed),
+                (libc::SYS_init_module, "0 0 0", killed),
+                (0x4000_0000 + libc::SYS_getpid, "", 31),
+            ] {
+                let attack = format!("sys {nr} {args}");
+                let got = super::start::launch(&world, watched, &[&dir, attack.trim_end()]);
+                assert_eq!(got, format!("signal {end}"), "{user:?} {watched} {attack}");
+            }
+            let attack = format!("sys {} 0 0 0", libc::SYS_bpf);
+            let got = super::start::launch(&world, watched, &[&dir, &attack]);
+            assert_eq!(got, "code 0", "{user:?} {watched}: what merely fails kills nothing");
+        }
     }
 }
 

@@ -40,9 +40,9 @@ pub(crate) fn probe() -> &'static Path {
 }
 
 /// A repository and the options of its runs.
-pub(super) struct Proof<'w> {
+pub(crate) struct Proof<'w> {
     pub(super) world: &'w World,
-    pub(super) repo: TestRepo<'w>,
+    pub(crate) repo: TestRepo<'w>,
     options: Vec<String>,
 }
 
@@ -55,7 +55,7 @@ pub(super) fn row(attack: impl Into<String>, outside: &'static str, inside: &'st
 }
 
 impl<'w> Proof<'w> {
-    pub(super) fn new(world: &'w World) -> Self {
+    pub(crate) fn new(world: &'w World) -> Self {
         Self { world, repo: TestRepo::small(world), options: Vec::new() }
     }
 
@@ -76,7 +76,7 @@ impl<'w> Proof<'w> {
     }
 
     /// A run whose backend is this command.
-    pub(super) fn command<S: AsRef<std::ffi::OsStr>>(&self, argv: impl IntoIterator<Item = S>) -> Proctor {
+    pub(crate) fn command<S: AsRef<std::ffi::OsStr>>(&self, argv: impl IntoIterator<Item = S>) -> Proctor {
         proctor(self.world)
             .args(["run", "--no-test", "--mutation", "discard", "--repo"])
             .arg(self.repo.path())
@@ -88,7 +88,7 @@ impl<'w> Proof<'w> {
     }
 
     /// A run whose backend is this shell script; the script must end well, whatever is said of its changes.
-    pub(super) fn shell(&self, script: &str) -> Outcome {
+    pub(crate) fn shell(&self, script: &str) -> Outcome {
         let outcome = self.command(["sh", "-c", script]).run();
         assert_eq!(outcome.report()["backend_exit_code"], 0, "{:?}: {script}: {outcome:#?}", self.user());
         outcome

@@ -64,7 +64,7 @@ fn standard_streams_lead_to_nothing_of_the_hosts() {
 }
 
 /// A place for the sandbox crate's own starts: a tree, a host directory, a link.
-fn place(world: &World) -> String {
+pub(super) fn place(world: &World) -> String {
     world.write("tree/file", "x");
     world.write("host/victim", "untouched\n");
     let file = world.write("file", "no program\n");
@@ -74,8 +74,8 @@ fn place(world: &World) -> String {
     world.path(".").components().as_path().display().to_string()
 }
 
-fn launch(world: &World, case: &str, dir: &str) -> String {
-    let output = world.command(probe()).args(["--launch", case, dir]).output().expect("harness");
+pub(super) fn launch(world: &World, case: &str, words: &[&str]) -> String {
+    let output = world.command(probe()).args(["--launch", case]).args(words).output().expect("harness");
     let text = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
     assert!(!text.is_empty(), "{case}: {output:?}");
     text
@@ -118,11 +118,11 @@ fn a_start_that_fails_names_step_path_and_errno() {
             ("bad-seed", "step SeedTree errno EBADMSG", ""),
         ];
         for (case, start, part) in cases {
-            let got = launch(&world, case, &dir);
+            let got = launch(&world, case, &[&dir]);
             assert!(got.starts_with(start) && got.contains(part), "{user:?} {case}: {got}");
         }
         if user == User::Ordinary {
-            let got = launch(&world, "host-uid", &dir);
+            let got = launch(&world, "host-uid", &[&dir]);
             assert!(got.contains("an ordinary user can only map its own uid"), "{got}");
         }
         assert_eq!(std::fs::read_to_string(world.path("host/victim")).unwrap(), "untouched\n");

@@ -21,6 +21,7 @@ const ADDED_LATER: &str = "search for the passed variable ";
 pub(super) fn check(report: &Report, contents: &Contents, out: &mut Out<'_>) {
     itself(report, out);
     decision(report, contents, out);
+    super::traced::check(report, contents.trace.as_ref(), out);
     if let Some((_, seen)) = &contents.events {
         started(report, seen, out);
         sandbox(report, seen, out);
@@ -216,7 +217,8 @@ fn commands(report: &Report, seen: &Seen, out: &mut Out<'_>) {
 }
 
 fn approvals(report: &Report, seen: &Seen, out: &mut Out<'_>) {
-    held(&seen.answers, "approvals", "approval", out);
+    held(&seen.refusals, "sandbox.denials", "something refused", out);
+    held(&seen.answers, "approvals", "an approval", out);
     if report.status != Status::Pass {
         return;
     }
@@ -262,7 +264,7 @@ fn held(held: &Held, field: &str, what: &str, out: &mut Out<'_>) {
     if held.surplus_count > 0 {
         let first = first(held.surplus.iter().map(String::as_str));
         let count = held.surplus_count;
-        out.add(EVENTS, format!("has {count} events of an {what} that the report does not have so: {first}"));
+        out.add(EVENTS, format!("has {count} events of {what} that the report does not have so: {first}"));
     }
     let unseen = held.unseen().count();
     if unseen > 0 {

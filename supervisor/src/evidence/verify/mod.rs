@@ -10,6 +10,7 @@ mod held;
 mod parts;
 mod patch;
 mod seen;
+mod traced;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -208,6 +209,7 @@ struct Contents {
     test: Option<(TestBegin, TestEnd)>,
     test_empty: bool,
     decision: Option<parts::Decision>,
+    trace: Option<traced::Traced>,
 }
 
 /// Checks a directory. Never fails: what cannot be checked is a problem.
@@ -413,11 +415,10 @@ fn read_artifact(
             }
             Err(why) => problems.add(ProblemKind::Disagreement, TEST_LOG, why),
         },
-        TRACE => {
-            if let Err(why) = parts::trace(&mut input, &report.run_id) {
-                problems.add(ProblemKind::Disagreement, TRACE, why);
-            }
-        }
+        TRACE => match traced::read(&mut input, &report.run_id) {
+            Ok(trace) => contents.trace = Some(trace),
+            Err(why) => problems.add(ProblemKind::Disagreement, TRACE, why),
+        },
         DECISION => match parts::decision(&mut input) {
             Ok(decision) => contents.decision = Some(decision),
             Err(why) => problems.add(ProblemKind::Disagreement, DECISION, why),

@@ -1,17 +1,12 @@
-//! What the smaller artifacts say of themselves: the frame of `test.log`, the trace's run, the decision, and whether
-//! `report.md` is what its report renders to. Compares nothing else; reads each artifact once.
+//! What the smaller artifacts say of themselves: the frame of `test.log`, the decision, and whether `report.md` is what its report renders to. Compares nothing else; reads each artifact once.
 
 use std::io::{BufRead, Read};
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use super::super::MARKDOWN;
 use super::super::testlog::{self, TestBegin, TestEnd};
 use crate::report::{Report, markdown};
-
-/// Longest line of the trace, bytes.
-const MAX_TRACE_LINE: u64 = 4 << 20;
 
 /// `decision.json`, as far as a report says it too.
 #[derive(Debug, Deserialize)]
@@ -54,66 +49,6 @@ pub(super) fn frame(input: &mut impl Read, size: u64) -> Result<Option<(TestBegi
         last.drain(..excess);
     }
     testlog::parse(&first, &last, size).map(Some)
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TracesData {
-    #[serde(rename = "resourceSpans")]
-    spans: Vec<ResourceSpans>,
-}
-
-#[derive(Deserialize)]
-struct ResourceSpans {
-    resource: Resource,
-}
-
-#[derive(Deserialize)]
-struct Resource {
-    attributes: Vec<Attribute>,
-}
-
-#[derive(Deserialize)]
-struct Attribute {
-    key: String,
-    value: AttributeValue,
-}
-
-#[derive(Deserialize)]
-struct AttributeValue {
-    #[serde(rename = "stringValue")]
-    text: Option<String>,
-    #[serde(flatten)]
-    _other: std::collections::BTreeMap<String, IgnoredAny>,
-}
-
-/// Each line is one `TracesData`, and each resource is of this run.
-pub(super) fn trace(input: &mut impl BufRead, run_id: &str) -> Result<(), String> {
-    let mut line = Vec::new();
-    for number in 1_u64.. {
-        line.clear();
-        let mut part = Read::take(&mut *input, MAX_TRACE_LINE);
-        let count = part.read_until(b'\n', &mut line).map_err(unreadable)?;
-        if count == 0 {
-            return if number == 1 { Err("holds no spans".to_owned()) } else { Ok(()) };
-        }
-        if line.last() != Some(&b'\n') {
-            return Err(format!("line {number} is cut, or longer than {MAX_TRACE_LINE} bytes"));
-        }
-        let data: TracesData =
-            serde_json::from_slice(&line).map_err(|error| format!("line {number}: {error}"))?;
-        for spans in &data.spans {
-            let mut ids = spans.resource.attributes.iter().filter(|one| one.key == "proctor.run_id");
-            let id = ids.next().and_then(|one| one.value.text.as_deref());
-            if id != Some(run_id) || ids.next().is_some() {
-                return Err(format!(
-                    "line {number}: is of run {:?}, the report of run {run_id:?}",
-                    id.unwrap_or("none")
-                ));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Whether this version made the report, and so can render it in the same words.

@@ -56,6 +56,7 @@ pub(super) struct Seen {
     /// The report's answers and blockers that no event has spoken of yet, and those of events that it does not have.
     pub(super) answers: Held,
     pub(super) raised: Held,
+    pub(super) refusals: Held,
     pub(super) requests: Requests,
     pub(super) backend: Vec<Ended>,
     pub(super) test: Vec<Ended>,
@@ -195,6 +196,9 @@ impl Seen {
                 by.unwrap_or_default(),
             ));
         }
+        for denial in &report.sandbox.denials {
+            seen.refusals.expect(key(payload::policy_denied_data(denial)));
+        }
         for blocker in &report.blockers {
             seen.raised.expect(key(payload::blocker_raised(blocker).data));
         }
@@ -266,6 +270,12 @@ impl Seen {
             (EventType::ReviewCompleted, Source::Reviewer) => {
                 self.review.push(data.get("accepted").and_then(Value::as_bool));
                 self.review_ended.push(ended(data));
+            }
+            // What the layer holds and may not is told of by the same type, and stands among the blockers.
+            (EventType::PolicyDenied, Source::Supervisor)
+                if text(data, "what").as_deref() != Some("change") =>
+            {
+                self.refusals.found(Value::Object(data.clone()).to_string());
             }
             (EventType::BlockerRaised, Source::Supervisor) => {
                 self.raised.found(Value::Object(data.clone()).to_string());

@@ -230,6 +230,19 @@ fn dispatch(words: &[&str]) -> Done {
             let file = OpenOptions::new().write(true).open(path).map_err(io)?;
             done(file.write_at(b"!", 0))
         }
+        ["deny-flood", most] => {
+            for _ in 0..number(most) {
+                let _ = raw::syscall(libc::SYS_bpf, [0; 6]);
+            }
+            Ok(String::new())
+        }
+        ["argv-races", most] => {
+            for _ in 0..number(most) {
+                done(Command::new("/proc/self/exe").args(["--one", "argv-race"]).output())?;
+            }
+            Ok(String::new())
+        }
+        ["argv-race"] => raw::exec_while_changing(),
         _ => panic!("no such attack: {words:?}"),
     }
 }

@@ -4,9 +4,12 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use proctor_sandbox::error::LaunchError;
 use proctor_sandbox::launch::{Descriptors, Launcher};
+use proctor_sandbox::notify::Served;
+use proctor_sandbox::running::{Ended, Running};
 use proctor_sandbox::seed::Seed;
 use proctor_sandbox::spec::{
     Identity, InjectedFile, Level, Limits, Mount, Network, Program, SandboxSpec, Tree,
@@ -74,6 +77,15 @@ pub(crate) fn case(args: &[String]) -> String {
                 );
             }
         }
+        // An attack inside, with the filter's refusals made by the kernel or by a listener that is served.
+        ("unwatched" | "watched", [attack]) => {
+            let Ok(own) = std::env::current_exe() else { return "no path to the probe".into() };
+            spec.watched = *name == "watched";
+            spec.program = Some(program(&[&own.to_string_lossy(), "--one", attack], &dir.join("tree")));
+            let place = own.parent().unwrap_or(Path::new("/")).to_owned();
+            spec.view.push(Mount::Bind { source: place.clone(), target: place, writable: false });
+            return ended(&launcher, &spec);
+        }
         _ => return "no such case".into(),
     }
     let mut seed = Seed::new();
@@ -85,16 +97,44 @@ pub(crate) fn case(args: &[String]) -> String {
     told(result)
 }
 
+/// How the program of a sandbox ended.
+fn ended(launcher: &Launcher, spec: &SandboxSpec) -> String {
+    let running = match start(launcher, spec, Seed::new()) {
+        Ok(running) => running,
+        Err(e) => return told(Err(e)),
+    };
+    let serving = running.notifier().map(|mut notifier| {
+        std::thread::spawn(move || while !matches!(notifier.serve(LONG), Ok(Served::Over) | Err(_)) {})
+    });
+    if serving.is_some() != spec.watched {
+        return "a listener that was not asked for, or none".into();
+    }
+    let ended = running.wait();
+    if let Some(serving) = serving {
+        let _ = serving.join();
+    }
+    match ended {
+        Ok(Ended { code: Some(code), .. }) => format!("code {code}"),
+        Ok(Ended { signal: Some(signal), .. }) => format!("signal {signal}"),
+        Ok(ended) => format!("{ended:?}"),
+        Err(e) => told(Err(e)),
+    }
+}
+
+/// Between two looks of a served listener at whether it is over.
+const LONG: Duration = Duration::from_secs(1);
+
 fn launch(launcher: &Launcher, spec: &SandboxSpec, tree_seed: Seed) -> Result<(), LaunchError> {
+    start(launcher, spec, tree_seed)?.wait().map(drop)
+}
+
+fn start(launcher: &Launcher, spec: &SandboxSpec, tree_seed: Seed) -> Result<Running, LaunchError> {
     let null = || File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from);
     let (Ok(stdin), Ok(stdout), Ok(stderr)) = (null(), null(), null()) else {
         return Err(LaunchError::Launcher("no /dev/null".into()));
     };
-    let running = launcher.launch(
-        spec,
-        Descriptors { stdio: vec![stdin, stdout, stderr], tree_seed, ..Descriptors::default() },
-    )?;
-    running.wait().map(drop)
+    let stdio = vec![stdin, stdout, stderr];
+    launcher.launch(spec, Descriptors { stdio, tree_seed, ..Descriptors::default() })
 }
 
 fn told(result: Result<(), LaunchError>) -> String {

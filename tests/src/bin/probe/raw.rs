@@ -61,3 +61,32 @@ pub(crate) fn eat(bytes: usize) -> Result<(), Errno> {
     }
     Ok(())
 }
+
+/// Executes `sleep 0.020` or `false`, whichever another thread has written over the path at the moment that counts.
+pub(crate) fn exec_while_changing() -> Result<String, Errno> {
+    use std::sync::atomic::{AtomicU8, Ordering};
+    const PLACE: usize = "/usr/bin/".len();
+    static PATH: [AtomicU8; 15] = [const { AtomicU8::new(0) }; 15];
+    let write = |name: &[u8]| {
+        for (to, from) in PATH[PLACE..].iter().zip(name) {
+            to.store(*from, Ordering::Relaxed);
+        }
+    };
+    for (to, from) in PATH.iter().zip(b"/usr/bin/sleep\0") {
+        to.store(*from, Ordering::Relaxed);
+    }
+    std::thread::spawn(move || {
+        loop {
+            write(b"false");
+            write(b"sleep");
+        }
+    });
+    let argv = [c"raced".as_ptr(), c"0.020".as_ptr(), std::ptr::null()];
+    let env = [std::ptr::null()];
+    loop {
+        // SAFETY: both arrays end with a null pointer, the path always with a NUL byte; it changes under the kernel's
+        // eyes, which copies it.
+        unsafe { libc::execve(PATH.as_ptr().cast(), argv.as_ptr(), env.as_ptr()) };
+        // A path in between, that leads nowhere: once more.
+    }
+}

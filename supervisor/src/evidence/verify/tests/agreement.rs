@@ -249,6 +249,8 @@ fn an_interrupted_run_verifies_with_the_code_of_its_signal() {
         );
         // The backend's end is the one that the supervisor had to write, and no test was reached.
         run.events.truncate(5);
+        let refused = payload::policy_denied(&run.report.sandbox.denials[0]);
+        run.events.push(refused);
         run.report.backend_exit_code = None;
         run.report.tests.status = TestStatus::NotRun;
         run.report.tests.exit_code = None;
@@ -457,4 +459,43 @@ fn a_blocker_says_what_its_event_said() {
         };
         some(&run.write_late(late, |_| {}).problems(), why);
     }
+}
+
+#[test]
+fn what_was_seen_inside_is_the_same_in_report_events_and_trace() {
+    assert_eq!(Run::new().write(|_| {}).problems(), Vec::<String>::new());
+    let mut run = Run::new();
+    run.traced.0 = 1;
+    some(
+        &run.write(|_| {}).problems(),
+        "trace.jsonl: holds 1 programs of sandbox backend, the report tells of 2",
+    );
+    let mut run = Run::new();
+    run.traced.1 = 2;
+    some(
+        &run.write(|_| {}).problems(),
+        "trace.jsonl: holds 2 denials of sandbox backend, the report tells of 3",
+    );
+    let mut run = Run::new();
+    run.traced_completeness[0].1 = trace::Completeness::Advisory;
+    one(&run.write(|_| {}).problems(), "says of programs that they are Some(\"advisory\")");
+    // A denial that the report no longer has, and one that it has made up.
+    let mut run = Run::new();
+    run.report.sandbox.denials.clear();
+    let problems = run.write(|_| {}).problems();
+    some(&problems, "has 1 events of something refused that the report does not have so");
+    some(&problems, "counts 3 refused calls and leaves 0 out, sandbox.denials has 0");
+    let mut run = Run::new();
+    run.report.sandbox.denials[0].killed = true;
+    some(&run.write(|_| {}).problems(), "1 of sandbox.denials stand in no event as they are");
+    let mut run = Run::new();
+    run.report.sandbox.denials[0].what = "nothing".into();
+    some(&run.write(|_| {}).problems(), "sandbox.denials says \"nothing\" of what was refused");
+    let mut run = Run::new();
+    run.report.sandbox.observed.get_mut("backend").unwrap().get_mut("programs").unwrap().completeness =
+        "all".into();
+    some(&run.write(|_| {}).problems(), "sandbox.observed.backend.programs is no statement of completeness");
+    // Edited after the fact, with everything that hangs together by digests.
+    let edited = |edit: fn(&mut Report)| Run::new().write(edit).problems();
+    some(&edited(|r| r.sandbox.observed.clear()), "sandbox");
 }

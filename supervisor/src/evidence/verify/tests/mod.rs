@@ -36,6 +36,9 @@ struct Run {
     log_changes: Vec<FileChange>,
     decision: serde_json::Value,
     trace_run: String,
+    /// How many programs the trace holds, and how often the refused call.
+    traced: (usize, i64),
+    traced_completeness: Vec<(&'static str, trace::Completeness)>,
 }
 
 impl Run {
@@ -67,6 +70,7 @@ impl Run {
             payload::backend_exited(Some(0), None),
             NewEvent::new(EventType::TestStarted, Source::Test).with("command", "make test"),
             payload::test_completed(Some(0), None),
+            payload::policy_denied(&report.sandbox.denials[0]),
         ];
         report.usage.entry("backend".into()).or_default().output = Some(OUT.len() as u64);
         let decision = json!({
@@ -76,6 +80,13 @@ impl Run {
         Self {
             decision,
             trace_run: report.run_id.clone(),
+            traced: (2, 3),
+            traced_completeness: vec![
+                ("programs", trace::Completeness::Complete),
+                ("exit_codes", trace::Completeness::Complete),
+                ("denials", trace::Completeness::Complete),
+                ("connections", trace::Completeness::Advisory),
+            ],
             log_changes: report.changed_files.clone(),
             report,
             events,
@@ -98,7 +109,9 @@ impl Run {
 
     /// The same; `late` sees the report after the last event, and `report.md` says what it made of it.
     fn write_late(self, late: impl FnOnce(&mut Report), edit: impl FnOnce(&mut Report)) -> Written {
-        let Self { mut report, events, patch, test_log, extra, log_changes, decision, trace_run } = self;
+        let Self { traced, traced_completeness, .. } = &self;
+        let (traced, completeness) = (*traced, traced_completeness.clone());
+        let Self { mut report, events, patch, test_log, extra, log_changes, decision, trace_run, .. } = self;
         let top = tempfile::tempdir().unwrap();
         let dir = EvidenceDir::create(&top.path().join("e")).unwrap();
         let artifact = dir.create_artifact(EVENTS).unwrap();
@@ -127,7 +140,8 @@ impl Run {
         report.events.last_hash = end.last_hash;
         dir.write_whole(TEST_LOG, &test_log).unwrap();
         let spans = dir.create_artifact(TRACE).unwrap();
-        let mut spans = trace::TraceWriter::new(spans, trace::TraceId::new().unwrap(), &trace_run, &[]);
+        let mut spans =
+            trace::TraceWriter::new(spans, trace::TraceId::new().unwrap(), &trace_run, &completeness);
         let span = trace::Span {
             id: trace::SpanId::new().unwrap(),
             parent: None,
@@ -135,9 +149,25 @@ impl Run {
             start_ns: 1,
             end_ns: 2,
             attributes: vec![],
+            events: vec![],
             status: trace::SpanStatus::Ok,
         };
-        spans.write(&[span]).unwrap();
+        let text = |key: &str, value: &str| (key.to_owned(), trace::Attribute::from(value));
+        let mut program = span.clone();
+        program.name = "program".into();
+        program.attributes = vec![text("proctor.sandbox", "backend"), text("proctor.end", "exited")];
+        let mut all = vec![span];
+        all.extend((0..traced.0).map(|_| program.clone()));
+        all[0].events = vec![trace::SpanEvent {
+            name: "policy.denied".into(),
+            at_ns: 1,
+            attributes: vec![
+                text("proctor.sandbox", "backend"),
+                text("proctor.call", "bpf"),
+                ("proctor.count".into(), trace::Attribute::Int(traced.1)),
+            ],
+        }];
+        spans.write(&all).unwrap();
         spans.into_inner().finish().unwrap();
         dir.write_whole(STDOUT, OUT).unwrap();
         dir.write_whole(STDERR, b"").unwrap();

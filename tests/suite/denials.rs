@@ -1,0 +1,174 @@
+//! Denials as evidence: refused calls and attempts to connect are told of, counted, bounded, and named in the remedy.
+
+use std::time::{Duration, Instant};
+
+use harness::{World, users};
+use serde_json::{Value, json};
+
+use crate::proofs::{Proof, probe};
+use crate::support::{self, blocker, each, events};
+use crate::trace::{observed, spans};
+
+#[test]
+fn attempts_to_connect_without_a_network_are_told_with_what_would_grant_them() {
+    each(|repo| {
+        let script = "bash -c 'echo > /dev/tcp/93.184.216.34/443'; getent hosts example.org; \
+                      bash -c 'echo > /dev/tcp/127.0.0.1/9'; exit 3";
+        let outcome = support::sh(repo, &["--no-test", "--mutation", "discard"], script).run();
+        support::fails(&outcome, repo, 1, &["backend_failed"], &["policy.denied"]);
+        let denied = events(&outcome, "policy.denied", "supervisor");
+        let told: Vec<(&str, &str)> = denied
+            .iter()
+            .map(|e| (e["data"]["what"].as_str().unwrap(), e["data"]["address"].as_str().unwrap()))
+            .collect();
+        // The loopback is the sandbox's own; a name look-up goes there for want of a server.
+        assert_eq!(told, [("connect", "93.184.216.34:443"), ("connect", "127.0.0.1:53")], "{denied:#?}");
+        assert_eq!(denied[0]["trust"], "observed");
+        assert!(denied[0]["data"]["program"].as_str().unwrap().ends_with("/bash"), "{denied:#?}");
+        assert_eq!(denied[0]["data"]["argv0"], "bash");
+        let remedy = blocker(&outcome, "backend_failed")["remedy"].as_str().unwrap().to_owned();
+        let hint = "It tried the network (93.184.216.34:443, a name look-up): --net host would grant it (recorded as a weakness).";
+        assert!(remedy.ends_with(hint), "{remedy}");
+        let markdown = outcome.text("report.md");
+        assert!(markdown.contains("connecting to `93.184.216.34:443`"), "{markdown}");
+        // Every attempt stands in the trace, that to the loopback as well.
+        let connects: Vec<String> = spans(&outcome)
+            .0
+            .iter()
+            .flat_map(|s| &s.events)
+            .filter(|(name, _)| name == "connect")
+            .map(|(_, data)| data["proctor.address"].as_str().unwrap().to_owned())
+            .collect();
+        assert!(connects.contains(&"127.0.0.1:9".to_owned()), "{connects:?}");
+        assert_eq!(observed(&outcome, "connections")["completeness"], "advisory");
+    });
+}
+
+#[test]
+fn with_the_hosts_network_an_attempt_is_no_denial() {
+    each(|repo| {
+        let script = "bash -c 'echo > /dev/tcp/127.0.0.1/9' 2>/dev/null; true";
+        let options = ["--no-test", "--mutation", "discard", "--net", "host"];
+        let outcome = support::sh(repo, &options, script).run();
+        support::passes(&outcome, repo);
+        assert_eq!(events(&outcome, "policy.denied", "supervisor"), Vec::<Value>::new());
+        assert_eq!(observed(&outcome, "connections")["count"], 1);
+    });
+}
+
+#[test]
+fn the_tests_own_want_of_a_network_is_the_tests_remedy() {
+    each(|repo| {
+        let test = "bash -c 'echo > /dev/tcp/93.184.216.34/80'";
+        let outcome = support::sh(repo, &["--test", test], "echo mended > src/value.txt").run();
+        support::fails(&outcome, repo, 1, &["tests_failed"], &["policy.denied"]);
+        let remedy = blocker(&outcome, "tests_failed")["remedy"].as_str().unwrap().to_owned();
+        assert!(
+            remedy.contains("93.184.216.34:80") && remedy.contains("--test-net host would grant it"),
+            "{remedy}"
+        );
+        assert_eq!(events(&outcome, "policy.denied", "supervisor")[0]["data"]["sandbox"], "test");
+    });
+}
+
+#[test]
+fn what_is_refused_is_told_with_call_reason_program_and_end() {
+    for user in users() {
+        let world = World::new(user);
+        let proof = Proof::new(&world);
+        let sys = |nr: i64, args: &str| format!("sys {nr} {args}");
+        let attacks = [
+            sys(libc::SYS_bpf, "0 0 0"),
+            sys(libc::SYS_bpf, "0 0 0"),
+            sys(libc::SYS_reboot, "0 0 0 0"),
+            sys(libc::SYS_clone3, "0 0"),
+        ];
+        let outcome = proof
+            .command([probe().to_str().unwrap()].into_iter().chain(attacks.iter().map(String::as_str)))
+            .run();
+        support::passes(&outcome, &proof.repo);
+        let report = outcome.report();
+        let denials = report["sandbox"]["denials"].as_array().unwrap();
+        let told: Vec<Value> = denials
+            .iter()
+            .map(|d| json!([d["call"], d["errno"], d["killed"], d["count"], d["what"]]))
+            .collect();
+        let expected = [
+            json!(["bpf", "EPERM", false, 2, "syscall"]),
+            json!(["reboot", "EPERM", true, 1, "syscall"]),
+            // Its arguments cannot be read: it might ask for a namespace.
+            json!(["clone3", "ENOSYS", false, 1, "syscall"]),
+        ];
+        assert_eq!(told, expected, "{user:?}");
+        assert!(denials.iter().all(|d| d["program"] == probe().to_str().unwrap()), "{user:?}: {denials:#?}");
+        assert_eq!(denials[1]["reason"], "rebooting the host");
+        let data: Vec<Value> =
+            events(&outcome, "policy.denied", "supervisor").iter().map(|e| e["data"].clone()).collect();
+        assert_eq!(&data, denials, "{user:?}");
+        assert_eq!(observed(&outcome, "denials")["completeness"], "complete");
+        assert_eq!(observed(&outcome, "denials")["count"], 4);
+        // In the trace it stands in the span of the program.
+        let (all, _) = spans(&outcome);
+        let killed: Vec<_> = all
+            .iter()
+            .filter(|s| {
+                s.events.iter().any(|(name, e)| name == "policy.denied" && e["proctor.killed"] == true)
+            })
+            .collect();
+        assert_eq!(killed.len(), 1);
+        assert_eq!(killed[0].text("proctor.end"), "killed");
+    }
+}
+
+#[test]
+fn a_backend_that_is_killed_for_a_call_says_so_in_its_remedy() {
+    for user in users() {
+        let world = World::new(user);
+        let proof = Proof::new(&world);
+        let attack = format!("sys {} 0 0 0 0", libc::SYS_reboot);
+        let outcome = proof.command([probe().to_str().unwrap(), "--one", &attack]).run();
+        support::fails(&outcome, &proof.repo, 1, &["backend_failed"], &["policy.denied"]);
+        let remedy = blocker(&outcome, "backend_failed")["remedy"].as_str().unwrap().to_owned();
+        let hint =
+            "It was refused reboot (rebooting the host), and was killed for it: no option grants that.";
+        assert!(remedy.contains(hint), "{user:?}: {remedy}");
+    }
+}
+
+#[test]
+fn a_flood_of_refused_calls_costs_neither_minutes_nor_memory_nor_events() {
+    for user in users() {
+        let world = World::new(user);
+        let proof = Proof::new(&world);
+        let begun = Instant::now();
+        let outcome = proof.command([probe().to_str().unwrap(), "deny-flood 1000000"]).run();
+        let took = begun.elapsed();
+        support::passes(&outcome, &proof.repo);
+        // 6 to 10 s here where nothing else runs; a minute is what a machine shared by a whole suite may take.
+        assert!(took < Duration::from_secs(60), "{user:?}: {took:?}");
+        let denied = events(&outcome, "policy.denied", "supervisor");
+        assert_eq!(denied.len(), 1, "{user:?}: {denied:#?}");
+        assert_eq!(denied[0]["data"]["count"], 1_000_000);
+        assert_eq!(observed(&outcome, "denials")["count"], 1_000_000);
+        assert!(outcome.artifact("trace.jsonl").len() < 100_000);
+    }
+}
+
+#[test]
+fn denials_by_more_programs_than_are_told_apart_are_counted() {
+    for user in users() {
+        let world = World::new(user);
+        let proof = Proof::new(&world);
+        let script = format!(
+            "i=0; while [ $i -lt 150 ]; do cp {0} p$i; ./p$i --one 'sys {1} 0 0 0' >/dev/null; rm p$i; i=$((i+1)); done",
+            probe().display(),
+            libc::SYS_bpf
+        );
+        let outcome = proof.shell(&script);
+        support::verifies(&outcome, &proof.repo);
+        assert_eq!(events(&outcome, "policy.denied", "supervisor").len(), 100, "{user:?}");
+        let said = observed(&outcome, "denials");
+        assert_eq!((&said["count"], &said["left_out"]), (&json!(150), &json!(50)), "{user:?}: {said}");
+        assert!(said["note"].as_str().unwrap().contains("50 calls are counted alone"), "{said}");
+    }
+}
