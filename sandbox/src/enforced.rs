@@ -133,7 +133,6 @@ impl Enforced {
             M::MountNamespace,
             M::PidNamespace,
             M::IpcNamespace,
-            M::UtsNamespace,
             M::ProcMasked,
             M::DiskLimit,
             M::Rlimits,

@@ -199,8 +199,8 @@ fn landlock_level(launcher: &Launcher) -> Level {
 }
 
 fn single_line(one: Single, full: bool, facts: &Facts) -> Line {
-    // Where the whole stands, a part that failed alone is something that it goes without.
-    let lost = if full { State::Weak } else { State::Missing };
+    // Where the whole stands, a part that failed alone is something that it goes without; a name of its own always is.
+    let lost = if full || one.name == "host name" { State::Weak } else { State::Missing };
     let (mut state, found, mut mend) = match one.outcome {
         Outcome::Works(detail) => (State::Ok, detail, None),
         Outcome::Fails(step) => (lost, step.to_string(), Some(mend::of_step(&step, facts))),

@@ -49,7 +49,7 @@ pub enum IdentityError {
     #[error("all {RANGE} host uids for sandboxes are in use: end some runs, then try again")]
     Exhausted,
     /// passwd or subuid claims everything.
-    #[error("no range of host uids is free of /etc/passwd and /etc/subuid: free one near {}", CANDIDATES.start * STEP)]
+    #[error("no range of host uids is free of /etc/passwd and /etc/subuid, and mapped where this is a user namespace: free one near {}, or run Proctor as an ordinary user", CANDIDATES.start * STEP)]
     NoRange,
 }
 
@@ -64,7 +64,9 @@ impl HostId {
             let gid = rustix::process::getegid().as_raw();
             return Ok(Self { identity: identity(own, gid), _lock: None });
         }
-        let base = free_range(&read("/etc/passwd")?, &read("/etc/subuid")?).ok_or(IdentityError::NoRange)?;
+        let mapped = Mapped::new(&read("/proc/self/uid_map")?, &read("/proc/self/gid_map")?);
+        let base = free_range(&read("/etc/passwd")?, &read("/etc/subuid")?, &mapped)
+            .ok_or(IdentityError::NoRange)?;
         let failed = |error: io::Error| IdentityError::Locks { dir: locks.to_owned(), error };
         make_private_dir(locks).map_err(failed)?;
         for slot in 0..RANGE {
@@ -110,17 +112,50 @@ fn make_private_dir(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The first range that neither passwd nor subuid touches.
-fn free_range(passwd: &str, subuid: &str) -> Option<u32> {
+/// Which ids there are at all: in a container with a user namespace of its own, few (user_namespaces(7)).
+struct Mapped([Vec<(u64, u64)>; 2]);
+
+impl Mapped {
+    fn new(uid_map: &str, gid_map: &str) -> Self {
+        let extents = |map: &str| {
+            map.lines()
+                .filter_map(|line| {
+                    let mut fields = line.split_whitespace();
+                    let first = fields.next()?.parse().ok()?;
+                    Some((first, fields.nth(1)?.parse().ok()?))
+                })
+                .collect()
+        };
+        Self([extents(uid_map), extents(gid_map)])
+    }
+
+    /// True where the range is there, as uids and as gids.
+    fn has(&self, start: u64, end: u64) -> bool {
+        self.0.iter().all(|map| {
+            map.iter().any(|(first, count)| *first <= start && end <= first.saturating_add(*count))
+        })
+    }
+
+    /// Ranges within small maps, the highest first: the low ones are those of users.
+    fn ranges(&self) -> impl Iterator<Item = u32> {
+        let highest = self.0[0].iter().map(|(first, count)| first.saturating_add(*count)).max().unwrap_or(0);
+        let highest = u32::try_from(highest).unwrap_or(u32::MAX) / RANGE;
+        (1..highest.min(STEP / RANGE)).rev().map(|n| n * RANGE)
+    }
+}
+
+/// The first range that exists and that neither passwd nor subuid touches.
+fn free_range(passwd: &str, subuid: &str, mapped: &Mapped) -> Option<u32> {
     let users = passwd.lines().filter_map(|l| l.split(':').nth(2)?.parse::<u64>().ok()).map(|uid| (uid, 1));
     let ranges = subuid.lines().filter_map(|l| {
         let mut parts = l.split(':').skip(1);
         Some((parts.next()?.parse::<u64>().ok()?, parts.next()?.parse::<u64>().ok()?))
     });
     let taken: Vec<(u64, u64)> = users.chain(ranges).collect();
-    CANDIDATES.map(|n| n * STEP).find(|base| {
+    CANDIDATES.map(|n| n * STEP).chain(mapped.ranges()).find(|base| {
         let (start, end) = (u64::from(*base), u64::from(*base) + u64::from(RANGE));
-        taken.iter().all(|(first, count)| first.saturating_add(*count) <= start || *first >= end)
+        mapped.has(start, end)
+            && taken.iter().all(|(first, count)| first.saturating_add(*count) <= start || *first >= end)
     })
 }
 
@@ -140,9 +175,23 @@ mod tests {
     #[test]
     fn a_range_keeps_clear_of_users_and_their_subordinates() {
         let first = CANDIDATES.start * STEP;
+        let all = "0 0 4294967295\n";
+        let free_range =
+            |passwd: &str, subuid: &str| super::free_range(passwd, subuid, &Mapped::new(all, all));
         assert_eq!(free_range("root:x:0:0::/:/bin/sh\n", "a:100000:65536\n"), Some(first));
         assert_eq!(free_range(&format!("x:x:{}:1::/:/\n", first + 7), ""), Some(first + STEP));
         assert_eq!(free_range("", &format!("a:{}:{}\n", first - 10, 70_000)), Some(first + 2 * STEP));
         assert_eq!(free_range("", "a:0:4294967295\n"), None);
+    }
+
+    #[test]
+    fn in_a_user_namespace_the_range_is_one_that_is_mapped() {
+        let pod = Mapped::new("         0    2000000      65536\n", "0 2000000 65536\n");
+        let passwd = "root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n";
+        assert_eq!(free_range(passwd, "", &pod), Some(14 * RANGE));
+        assert_eq!(free_range("", "a:0:65536\n", &pod), None);
+        // Rootless, with the caller alone mapped: nobody else to be.
+        assert_eq!(free_range("", "", &Mapped::new("0 1000 1\n", "0 1000 1\n")), None);
+        assert_eq!(free_range("", "", &Mapped::new("0 0 65536\n", "0 0 100\n")), None, "gids as well");
     }
 }

@@ -246,6 +246,12 @@ pub fn start(
             );
         }
     }
+    if wanted.level == Level::Full && !running.enforced().has(Mechanism::UtsNamespace) {
+        missing.push(
+            "own host name: a filter over this process refuses sethostname, and the host's name is seen"
+                .to_owned(),
+        );
+    }
     if !running.enforced().has(Mechanism::LandlockScope) {
         missing
             .push("signal and abstract socket scoping: the kernel's Landlock is older than ABI 6".to_owned());
