@@ -384,6 +384,37 @@ pub fn size(level: Level) -> (usize, usize) {
     (policy.tables().iter().map(|table| table.len()).sum(), program(policy, false).len())
 }
 
+/// A line of a level's tables, for whoever wants to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    /// The system call.
+    pub call: &'static str,
+    /// `kill`, `served` (done by the supervisor where it may be) or the errno's name.
+    pub then: &'static str,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// The lines of a level's tables, without the network, in the order in which they count. Some are about certain arguments
+/// alone, which the tables in `policy/` show.
+pub fn rules(level: Level) -> impl Iterator<Item = Refused> {
+    let policy = Policy { level, network: Network::None, sockets: false };
+    policy.tables().into_iter().flatten().map(|rule| Refused {
+        call: rule.name(),
+        then: match rule.then {
+            Kill => "kill",
+            Serve => "served",
+            Ask(_) => "asked",
+            Fail(EPERM) => "EPERM",
+            Fail(EACCES) => "EACCES",
+            Fail(EOPNOTSUPP) => "EOPNOTSUPP",
+            Fail(EAFNOSUPPORT) => "EAFNOSUPPORT",
+            Fail(_) => "ENOSYS",
+        },
+        reason: rule.reason,
+    })
+}
+
 /// What the tables say of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {

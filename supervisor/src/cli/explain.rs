@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use proctor_sandbox::spec::Mount;
+use proctor_sandbox::spec::{Level as SandboxLevel, Mount};
 use serde_json::{Value, json};
 
 use super::output;
@@ -11,9 +11,11 @@ use super::run::{Prepared, prepare};
 use super::run_args::RunArgs;
 use crate::evidence::new_run_id;
 use crate::exit::ExitCode;
-use crate::profile::{CheckSandbox, MutationMode, Network, TestChoice};
+use crate::profile::{CheckSandbox, Level, MutationMode, Network, TestChoice};
 use crate::report::escape::terminal as safe;
 use crate::report::units::size;
+use crate::run::area::Area;
+use crate::run::confined;
 use crate::run::plan::Plan;
 use crate::run::sandbox::disk_bytes;
 use crate::run::view;
@@ -89,8 +91,17 @@ fn machine(plan: &Plan, disk: u64) -> Value {
         },
         "disk_bytes": disk,
         "landlock_abi": proctor_sandbox::landlock::kernel_abi(),
-        "seccomp_rules": proctor_sandbox::seccomp::size(proctor_sandbox::spec::Level::Full).0,
+        "min_level": options.min_level,
+        "seccomp": { "full": refused(SandboxLevel::Full), "landlock": refused(SandboxLevel::Landlock) },
+        "missing_at_level_landlock": if options.min_level == Level::Landlock { confined::NEVER } else { &[] },
     })
+}
+
+/// The refused system calls, by name, with what becomes of them and why.
+fn refused(level: SandboxLevel) -> Value {
+    proctor_sandbox::seccomp::rules(level)
+        .map(|rule| json!({ "call": rule.call, "then": rule.then, "reason": rule.reason }))
+        .collect()
 }
 
 fn people(plan: &Plan, disk: u64) -> String {
@@ -122,11 +133,23 @@ fn people(plan: &Plan, disk: u64) -> String {
     line("  always   /dev with null, zero, full, random, urandom, pts; fresh /proc, kernel files masked, /proc/sys read-only".into());
     let files: Vec<String> = view::files(options.net).iter().map(|f| f.path.display().to_string()).collect();
     line(format!("  made up  {}", files.join(" ")));
-    let (rules, instructions) = proctor_sandbox::seccomp::size(proctor_sandbox::spec::Level::Full);
+    let (rules, instructions) = proctor_sandbox::seccomp::size(SandboxLevel::Full);
     line(format!(
         "  kernel   Landlock ABI {}: reads below /, writes below what is writable above; seccomp: {rules} rules, {instructions} instructions",
         proctor_sandbox::landlock::kernel_abi()
     ));
+    if options.min_level == Level::Landlock {
+        line(String::new());
+        line(
+            "where level full is not to be had: level landlock, in a private copy of the work tree below"
+                .into(),
+        );
+        line(format!("  {}; nothing is mounted, what is", Area::all(&plan.dirs).display()));
+        line("  written privately above is read-only there, and a run lists as missing:".into());
+        for missing in confined::NEVER {
+            line(format!("  - {missing}"));
+        }
+    }
     line(String::new());
     let test = match &options.test {
         TestChoice::Command(command) => safe(command),
