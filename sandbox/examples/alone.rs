@@ -62,6 +62,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         network: Network::None,
         hostname: "sandbox".into(),
         watched,
+        watch_paths: false,
         limits: Limits { disk: 1 << 30, inodes: 100_000, tasks: 512, open_files: 1024 },
     };
     let stdio: Vec<OwnedFd> = vec![

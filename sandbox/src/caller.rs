@@ -3,12 +3,15 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::sys::{notify, process};
 
 /// The thread that waits for an answer.
+#[derive(Debug)]
 pub(crate) struct Caller {
     /// The thread, as this process's pid namespace numbers it.
     pub(crate) tid: u32,
@@ -18,6 +21,8 @@ pub(crate) struct Caller {
     pub(crate) parent: u32,
     /// Its process's pidfd; `None` where it is gone.
     pub(crate) process: Option<OwnedFd>,
+    /// Its program, once looked at.
+    program: Option<Option<PathBuf>>,
 }
 
 impl Caller {
@@ -25,7 +30,7 @@ impl Caller {
         // Not of a thread that leads no group (before Linux 6.9): then by /proc.
         let process = i32::try_from(tid).ok().and_then(|tid| process::pidfd_open(tid).ok());
         if let Some((pid, parent)) = process.as_ref().and_then(|fd| notify::identity(fd.as_fd())) {
-            return Self { tid, pid, parent, process };
+            return Self { tid, pid, parent, process, program: None };
         }
         let status = std::fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
         let number = |key: &str| {
@@ -35,7 +40,7 @@ impl Caller {
         let pid = number("Tgid:").unwrap_or(tid);
         let process =
             process.or_else(|| i32::try_from(pid).ok().and_then(|pid| process::pidfd_open(pid).ok()));
-        Self { tid, pid, parent: number("PPid:").unwrap_or(0), process }
+        Self { tid, pid, parent: number("PPid:").unwrap_or(0), process, program: None }
     }
 
     pub(crate) fn kill(&self) {
@@ -48,8 +53,23 @@ impl Caller {
         std::fs::read_link(format!("/proc/{}/{name}", self.tid)).ok()
     }
 
-    pub(crate) fn program(&self) -> Option<PathBuf> {
-        self.link("exe")
+    pub(crate) fn program(&mut self) -> Option<PathBuf> {
+        if self.program.is_none() {
+            self.program = Some(self.link("exe"));
+        }
+        self.program.clone().flatten()
+    }
+
+    /// The only thread of its process: nobody else can have asked to execute another program a moment ago.
+    pub(crate) fn is_alone(&self) -> bool {
+        // proc(5): a directory for each thread, beside its own two links.
+        self.tid == self.pid
+            && std::fs::metadata(format!("/proc/{}/task", self.pid)).is_ok_and(|meta| meta.nlink() == 3)
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        let Some(process) = &self.process else { return false };
+        poll(&mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO) == Ok(0)
     }
 
     pub(crate) fn memory(&self) -> Option<Memory> {

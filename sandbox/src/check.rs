@@ -146,6 +146,7 @@ mod tests {
             network: Network::None,
             hostname: "box".into(),
             watched: false,
+            watch_paths: false,
             limits: Limits { disk: 1 << 20, inodes: 1000, tasks: 10, open_files: 64 },
         }
     }

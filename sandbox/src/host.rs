@@ -181,6 +181,7 @@ pub fn probe_level(
         network: Network::None,
         hostname: "probe".into(),
         watched: false,
+        watch_paths: false,
         limits: Limits { disk: 1 << 20, inodes: 256, tasks: 16, open_files: 64 },
     };
     let null = || -> Result<OwnedFd, LaunchError> {

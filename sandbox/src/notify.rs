@@ -33,6 +33,8 @@ const MAX_ARGUMENTS_BYTES: usize = 4096;
 const MAX_PATH: usize = 4096;
 /// `struct sockaddr_storage`.
 const MAX_ADDRESS: usize = 128;
+/// How long what is known of a caller holds.
+const RECENT: Duration = Duration::from_millis(20);
 /// Reports that wait while a sandbox is built.
 const MAX_WAITING: usize = 64;
 
@@ -61,6 +63,8 @@ pub enum What {
         /// The caller's program.
         by: Option<PathBuf>,
     },
+    /// A path was looked for, and nothing was there: its full form inside, as claimed. Only where paths are watched.
+    Missing(PathBuf),
     /// A call was refused.
     Denied(Denied),
 }
@@ -153,6 +157,8 @@ pub struct Notifier {
     lost: u64,
     policy: Policy,
     custody: Custody,
+    /// Whoever asked last, and since when that is known: a flood of calls is not looked up one by one.
+    recent: Option<(Caller, Instant)>,
 }
 
 impl Notifier {
@@ -165,6 +171,7 @@ impl Notifier {
             lost: 0,
             policy: Policy { level: spec.level, network: spec.network, sockets },
             custody: Custody::new(spec),
+            recent: None,
         }
     }
 
@@ -230,15 +237,15 @@ impl Notifier {
         served
     }
 
-    fn answer(&self, asked: &Notification) -> Option<Report> {
+    fn answer(&mut self, asked: &Notification) -> Option<Report> {
         let at = Instant::now();
-        let listener = self.listener.as_fd();
         let data = &asked.data;
         let nr = libc::c_long::from(data.nr);
         // Another ABI is killed by the filter and never asked about.
         let (verdict, rule) = seccomp::judge(self.policy, nr, &data.args);
         let _as_the_sandbox = self.custody.take_its_ids();
-        let caller = Caller::new(asked.pid);
+        let (mut caller, since) = self.caller(asked.pid, at);
+        let listener = self.listener.as_fd();
         let what = match verdict {
             Verdict::Serve => {
                 let done = self.custody.serve(&caller, nr, &data.args);
@@ -267,11 +274,20 @@ impl Notifier {
             Verdict::Continue(Watch::Connect) => {
                 What::Connect { to: caller.address(data.args[1], data.args[2]), by: caller.program() }
             }
+            Verdict::Continue(Watch::Path { argument }) => {
+                match caller.missing(data.args[argument], argument.checked_sub(1).map(|dir| data.args[dir])) {
+                    Some(path) => What::Missing(path),
+                    None => {
+                        // A caller that is gone needs no answer: so below.
+                        let _ = notify::let_through(listener, asked.id);
+                        return None;
+                    }
+                }
+            }
             Verdict::Refuse { errno, kill } => {
                 // Every thread that glibc makes starts with a clone3(2): a refusal only where it asks for namespaces.
                 let ordinary = nr == libc::SYS_clone3 && !caller.asks_for_namespaces(data.args[0]);
                 if ordinary {
-                    // A caller that is gone needs no answer: so below.
                     let _ = notify::answer(listener, asked.id, errno);
                     return None;
                 }
@@ -299,6 +315,11 @@ impl Notifier {
             Verdict::Serve => {}
         }
         let (pid, parent) = if known { (caller.pid, caller.parent) } else { (0, 0) };
+        // Its program is another one in a moment.
+        let may_hold = verdict != Verdict::Continue(Watch::Exec) && known;
+        if may_hold && (since != at || caller.is_alone()) {
+            self.recent = Some((caller, since));
+        }
         match (known, what) {
             (true, what) => Some(Report { at, pid, parent, what }),
             // That it was refused is so all the same.
@@ -306,6 +327,21 @@ impl Notifier {
                 Some(Report { at, pid, parent, what: What::Denied(Denied { by: None, ..denied }) })
             }
             (false, _) => None,
+        }
+    }
+}
+
+impl Notifier {
+    /// Who asks. What is known of a process that is alive holds until it executes something, which is asked about; its
+    /// parent may change, so it is not held for long.
+    fn caller(&mut self, tid: u32, now: Instant) -> (Caller, Instant) {
+        match self.recent.take() {
+            Some((caller, since))
+                if caller.tid == tid && now.duration_since(since) < RECENT && caller.is_alive() =>
+            {
+                (caller, since)
+            }
+            _ => (Caller::new(tid), now),
         }
     }
 }
@@ -322,7 +358,7 @@ pub enum Served {
 }
 
 impl Caller {
-    fn exec(&self, nr: libc::c_long, args: &[u64; 6]) -> Exec {
+    fn exec(&mut self, nr: libc::c_long, args: &[u64; 6]) -> Exec {
         let (path, argv) = if nr == libc::SYS_execveat { (args[1], args[2]) } else { (args[0], args[1]) };
         let mut exec = Exec {
             process: self.process.as_ref().and_then(|fd| fd.try_clone().ok()),
@@ -355,7 +391,18 @@ impl Caller {
         exec
     }
 
-    /// Where a path leads within the caller's root. Nothing is opened but a name (O_PATH).
+    /// A path within the caller's root. Nothing is opened but a name (O_PATH).
+    fn resolve(&self, inside: &Path) -> Result<OwnedFd, Errno> {
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        let root = format!("/proc/{}/root", self.tid);
+        // Unreadable is not the same as not there.
+        let root =
+            open(root.as_str(), flags | OFlag::O_DIRECTORY, Mode::empty()).map_err(|_| Errno::EACCES)?;
+        let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+        openat2(root, inside, OpenHow::new().flags(flags).resolve(resolve))
+    }
+
+    /// Where a program's path leads.
     fn look_up(&self, path: &[u8], cwd: Option<&Path>) -> Found {
         let given = Path::new(OsStr::from_bytes(path));
         let inside = match cwd {
@@ -363,13 +410,7 @@ impl Caller {
             Some(cwd) => cwd.join(given),
             None => return Found::Unknown,
         };
-        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-        let root = format!("/proc/{}/root", self.tid);
-        let Ok(root) = open(root.as_str(), flags | OFlag::O_DIRECTORY, Mode::empty()) else {
-            return Found::Unknown;
-        };
-        let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-        match openat2(root, &inside, OpenHow::new().flags(flags).resolve(resolve)) {
+        match self.resolve(&inside) {
             Ok(file) => {
                 let Ok(stat) = fstat(&file) else { return Found::Unknown };
                 let is_program =
@@ -384,6 +425,22 @@ impl Caller {
             Err(Errno::ENOENT | Errno::ENOTDIR) if !inside.starts_with("/proc") => Found::Nothing,
             Err(_) => Found::Unknown,
         }
+    }
+
+    /// The full path where nothing is at one that was given, beneath `dir` or the working directory.
+    fn missing(&self, path: u64, dir: Option<u64>) -> Option<PathBuf> {
+        let (path, whole) = self.memory()?.string(path, MAX_PATH);
+        let given = Path::new(OsStr::from_bytes(&path));
+        if !whole || path.is_empty() {
+            return None;
+        }
+        let inside = match dir.map(|dir| dir as i32).filter(|dir| *dir != libc::AT_FDCWD) {
+            _ if given.is_absolute() => given.to_owned(),
+            Some(dir) => self.link(&format!("fd/{dir}"))?.join(given),
+            None => self.link("cwd")?.join(given),
+        };
+        let gone = matches!(self.resolve(&inside), Err(Errno::ENOENT | Errno::ENOTDIR));
+        (gone && !inside.starts_with("/proc")).then_some(inside)
     }
 
     fn address(&self, at: u64, len: u64) -> Address {

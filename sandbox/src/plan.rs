@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::error::LaunchError;
 use crate::inside::{DEVICE_LINKS, DEVICES};
 use crate::landlock::Domain;
-use crate::seccomp::Policy;
+use crate::seccomp::{Policy, Watching};
 use crate::spec::{Identity, Level, Mount, Network, SandboxSpec, Tree};
 use crate::sys::exec::ExecImage;
 
@@ -79,7 +79,7 @@ pub(crate) struct Plan {
     pub(crate) tree: Option<TreePlan>,
     pub(crate) loopback: bool,
     pub(crate) hostname: CString,
-    pub(crate) watched: bool,
+    pub(crate) watching: Watching,
     pub(crate) tasks: u64,
     pub(crate) open_files: u64,
     pub(crate) rules: Vec<Rule>,
@@ -308,7 +308,11 @@ impl Plan {
             tree,
             loopback: spec.network == Network::None,
             hostname: c_string(spec.hostname.as_bytes(), Path::new("hostname"))?,
-            watched: spec.watched,
+            watching: match (spec.watched, spec.watch_paths) {
+                (false, _) => Watching::Nothing,
+                (true, false) => Watching::Calls,
+                (true, true) => Watching::Paths,
+            },
             tasks: spec.limits.tasks,
             open_files: spec.limits.open_files,
             rules: rule_list,

@@ -52,6 +52,11 @@ pub(crate) enum Watch {
     Exec,
     /// A connection is tried: noted, and let through to whatever network there is.
     Connect,
+    /// A path is looked for: noted where nothing is there, and let through.
+    Path {
+        /// Which argument is the path; the one before it is the directory, where it is not the first.
+        argument: usize,
+    },
 }
 
 /// One line of a table.
@@ -84,7 +89,7 @@ mod numbers {
 }
 
 macro_rules! call {
-    ($constant:ident, $when:expr, $then:expr, $reason:literal) => {
+    ($constant:ident, $when:expr, $then:expr, $reason:expr) => {
         Rule {
             nr: numbers::$constant,
             constant: stringify!($constant),
@@ -140,6 +145,24 @@ const WATCHED: &[Rule] = &[
     call!(SYS_execveat, Always, Ask(Watch::Exec), "every program executed is evidence"),
     call!(SYS_connect, Always, Ask(Watch::Connect), "attempts to connect are evidence"),
 ];
+/// What is asked about besides where look-ups of paths are watched: at a cost, for whoever learns what a program needs.
+const PATHS: &[Rule] = &[
+    call!(SYS_openat, Always, Ask(Watch::Path { argument: 1 }), PATH_REASON),
+    call!(SYS_openat2, Always, Ask(Watch::Path { argument: 1 }), PATH_REASON),
+    call!(SYS_newfstatat, Always, Ask(Watch::Path { argument: 1 }), PATH_REASON),
+    call!(SYS_statx, Always, Ask(Watch::Path { argument: 1 }), PATH_REASON),
+    call!(SYS_faccessat, Always, Ask(Watch::Path { argument: 1 }), PATH_REASON),
+    call!(SYS_faccessat2, Always, Ask(Watch::Path { argument: 1 }), PATH_REASON),
+];
+#[cfg(target_arch = "x86_64")]
+const OLD_PATHS: &[Rule] = &[
+    call!(SYS_open, Always, Ask(Watch::Path { argument: 0 }), PATH_REASON),
+    call!(SYS_stat, Always, Ask(Watch::Path { argument: 0 }), PATH_REASON),
+    call!(SYS_access, Always, Ask(Watch::Path { argument: 0 }), PATH_REASON),
+];
+#[cfg(target_arch = "aarch64")]
+const OLD_PATHS: &[Rule] = &[];
+const PATH_REASON: &str = "what was looked for in vain shows what a profile lacks";
 #[cfg(target_arch = "x86_64")]
 const ARCHITECTURE: &[Rule] = include!("../policy/x86_64.in");
 #[cfg(target_arch = "aarch64")]
@@ -218,7 +241,18 @@ const CAPACITY: usize = 640;
 struct Assembler {
     code: [Instruction; CAPACITY],
     len: usize,
-    watched: bool,
+    watched: Watching,
+}
+
+/// What a filter's listener is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Watching {
+    /// There is none: the kernel refuses by itself.
+    Nothing,
+    /// What is refused, executed and connected to.
+    Calls,
+    /// Paths that are looked for, besides.
+    Paths,
 }
 
 impl Assembler {
@@ -234,7 +268,7 @@ impl Assembler {
 
     const fn deny(&mut self, then: Then) {
         let k = match then {
-            _ if self.watched => USER_NOTIF,
+            _ if !matches!(self.watched, Watching::Nothing) => USER_NOTIF,
             Kill => KILL_PROCESS,
             Fail(errno) => ERRNO | errno as u32,
             Ask(_) => ALLOW,
@@ -322,7 +356,7 @@ impl Assembler {
     }
 }
 
-const fn assemble(policy: Policy, watched: bool) -> Assembler {
+const fn assemble(policy: Policy, watched: Watching) -> Assembler {
     let mut asm = Assembler {
         code: [Instruction { code: RET, jt: 0, jf: 0, k: KILL_PROCESS }; CAPACITY],
         len: 0,
@@ -336,8 +370,18 @@ const fn assemble(policy: Policy, watched: bool) -> Assembler {
     asm.push(JGE, 0, 1, 0x4000_0000);
     asm.push(RET, 0, 0, KILL_PROCESS);
     let mut i = 0;
-    while i < WATCHED.len() && watched {
+    while i < WATCHED.len() && !matches!(watched, Watching::Nothing) {
         asm.rule(WATCHED[i]);
+        i += 1;
+    }
+    i = 0;
+    while i < PATHS.len() && matches!(watched, Watching::Paths) {
+        asm.rule(PATHS[i]);
+        i += 1;
+    }
+    i = 0;
+    while i < OLD_PATHS.len() && matches!(watched, Watching::Paths) {
+        asm.rule(OLD_PATHS[i]);
         i += 1;
     }
     let tables = policy.tables();
@@ -354,19 +398,23 @@ const fn assemble(policy: Policy, watched: bool) -> Assembler {
     asm
 }
 
-const fn both(level: Level, network: Network, sockets: bool) -> [Assembler; 2] {
+const fn all(level: Level, network: Network, sockets: bool) -> [Assembler; 3] {
     let policy = Policy { level, network, sockets };
-    [assemble(policy, false), assemble(policy, true)]
+    [
+        assemble(policy, Watching::Nothing),
+        assemble(policy, Watching::Calls),
+        assemble(policy, Watching::Paths),
+    ]
 }
 
-static FULL: [Assembler; 2] = both(Level::Full, Network::None, false);
-static LANDLOCK_NONE: [Assembler; 2] = both(Level::Landlock, Network::None, false);
-static LANDLOCK_NONE_UNIX: [Assembler; 2] = both(Level::Landlock, Network::None, true);
-static LANDLOCK_HOST: [Assembler; 2] = both(Level::Landlock, Network::Host, false);
-static LANDLOCK_HOST_UNIX: [Assembler; 2] = both(Level::Landlock, Network::Host, true);
+static FULL: [Assembler; 3] = all(Level::Full, Network::None, false);
+static LANDLOCK_NONE: [Assembler; 3] = all(Level::Landlock, Network::None, false);
+static LANDLOCK_NONE_UNIX: [Assembler; 3] = all(Level::Landlock, Network::None, true);
+static LANDLOCK_HOST: [Assembler; 3] = all(Level::Landlock, Network::Host, false);
+static LANDLOCK_HOST_UNIX: [Assembler; 3] = all(Level::Landlock, Network::Host, true);
 
 /// The filter's instructions, for a listener or without one.
-pub(crate) fn program(policy: Policy, watched: bool) -> &'static [Instruction] {
+pub(crate) fn program(policy: Policy, watched: Watching) -> &'static [Instruction] {
     let assembled = match (policy.level, policy.network, policy.sockets) {
         (Level::Full, _, _) => &FULL,
         (Level::Landlock, Network::None, false) => &LANDLOCK_NONE,
@@ -374,14 +422,18 @@ pub(crate) fn program(policy: Policy, watched: bool) -> &'static [Instruction] {
         (Level::Landlock, Network::Host, false) => &LANDLOCK_HOST,
         (Level::Landlock, Network::Host, true) => &LANDLOCK_HOST_UNIX,
     };
-    let assembled = &assembled[usize::from(watched)];
+    let assembled = match watched {
+        Watching::Nothing => &assembled[0],
+        Watching::Calls => &assembled[1],
+        Watching::Paths => &assembled[2],
+    };
     &assembled.code[..assembled.len]
 }
 
 /// Number of rules and of instructions, for reports.
 pub fn size(level: Level) -> (usize, usize) {
     let policy = Policy { level, network: Network::None, sockets: false };
-    (policy.tables().iter().map(|table| table.len()).sum(), program(policy, false).len())
+    (policy.tables().iter().map(|table| table.len()).sum(), program(policy, Watching::Nothing).len())
 }
 
 /// A line of a level's tables, for whoever wants to know.
@@ -434,7 +486,7 @@ pub(crate) enum Verdict {
 /// The listener's side of the watched filter: the same rules over the same arguments. A call that no rule is about does
 /// not come here; if one did, it is refused.
 pub(crate) fn judge(policy: Policy, nr: libc::c_long, args: &[u64; 6]) -> (Verdict, Option<&'static Rule>) {
-    let mut lines = WATCHED.iter().chain(policy.tables().into_iter().flatten());
+    let mut lines = [WATCHED, PATHS, OLD_PATHS].into_iter().chain(policy.tables()).flatten();
     let rule = lines.find(|rule| rule.nr == nr).filter(|rule| rule.when.holds(args));
     let verdict = match rule.map(|rule| rule.then) {
         Some(Ask(watch)) => Verdict::Continue(watch),
@@ -500,7 +552,7 @@ mod tests {
     }
 
     fn verdict_of(arch: u32, nr: u32, args: [u64; 6]) -> u32 {
-        run(program(POLICY, false), arch, nr, args)
+        run(program(POLICY, Watching::Nothing), arch, nr, args)
     }
 
     fn run(program: &[Instruction], arch: u32, nr: u32, args: [u64; 6]) -> u32 {
@@ -614,8 +666,12 @@ mod tests {
             })
         });
         for policy in policies {
-            let (watched, unwatched) = (program(policy, true), program(policy, false));
-            let known = WATCHED.iter().chain(policy.tables().into_iter().flatten()).map(|r| r.nr as u32);
+            let unwatched = program(policy, Watching::Nothing);
+            let known = [WATCHED, PATHS, OLD_PATHS]
+                .into_iter()
+                .flatten()
+                .chain(policy.tables().into_iter().flatten())
+                .map(|r| r.nr as u32);
             let known: std::collections::BTreeSet<u32> = known.chain([0, 1, 9, 11, 59, 257, 599]).collect();
             for nr in known {
                 for a in &interesting {
@@ -623,22 +679,25 @@ mod tests {
                         for c in [0, 1, 6, 9, 58, 132] {
                             let args = [*a, *b, c, 0, 0, 0];
                             let alone = run(unwatched, AUDIT_ARCH, nr, args);
-                            let expected = match run(watched, AUDIT_ARCH, nr, args) {
-                                ALLOW => ALLOW,
-                                USER_NOTIF => match judge(policy, libc::c_long::from(nr), &args).0 {
-                                    Verdict::Continue(_) => ALLOW,
-                                    Verdict::Serve => ERRNO | EPERM as u32,
-                                    Verdict::Refuse { kill: true, .. } => KILL_PROCESS,
-                                    Verdict::Refuse { errno, .. } => ERRNO | errno as u32,
-                                },
-                                other => panic!("syscall {nr}: {other:#x}"),
-                            };
-                            assert_eq!(alone, expected, "{policy:?} syscall {nr} {args:?}");
+                            for watching in [Watching::Calls, Watching::Paths] {
+                                let watched = program(policy, watching);
+                                let expected = match run(watched, AUDIT_ARCH, nr, args) {
+                                    ALLOW => ALLOW,
+                                    USER_NOTIF => match judge(policy, libc::c_long::from(nr), &args).0 {
+                                        Verdict::Continue(_) => ALLOW,
+                                        Verdict::Serve => ERRNO | EPERM as u32,
+                                        Verdict::Refuse { kill: true, .. } => KILL_PROCESS,
+                                        Verdict::Refuse { errno, .. } => ERRNO | errno as u32,
+                                    },
+                                    other => panic!("syscall {nr}: {other:#x}"),
+                                };
+                                assert_eq!(alone, expected, "{policy:?} syscall {nr} {args:?}");
+                            }
                         }
                     }
                 }
             }
-            assert_eq!(run(watched, 0x4000_0003, 1, [0; 6]), KILL_PROCESS, "i386");
+            assert_eq!(run(program(policy, Watching::Calls), 0x4000_0003, 1, [0; 6]), KILL_PROCESS, "i386");
         }
     }
 
@@ -646,7 +705,7 @@ mod tests {
     fn level_landlock_refuses_what_namespaces_would_keep_in() {
         let verdict = |network, sockets, nr: libc::c_long, args| {
             let policy = Policy { level: Level::Landlock, network, sockets };
-            run(program(policy, false), AUDIT_ARCH, nr as u32, args)
+            run(program(policy, Watching::Nothing), AUDIT_ARCH, nr as u32, args)
         };
         let refused = ERRNO | EAFNOSUPPORT as u32;
         for (network, sockets, family, expected) in [

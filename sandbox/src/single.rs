@@ -239,7 +239,8 @@ fn landlock(tree: &Path) -> StepResult<String> {
 fn filter(_: &Path) -> StepResult<String> {
     lockdown::set_no_new_privs().map_err(at(Step::NoNewPrivs))?;
     let policy = seccomp::Policy { level: Level::Full, network: Network::None, sockets: false };
-    lockdown::seccomp_filter(seccomp::program(policy, false)).map_err(at(Step::Seccomp))?;
+    lockdown::seccomp_filter(seccomp::program(policy, seccomp::Watching::Nothing))
+        .map_err(at(Step::Seccomp))?;
     if lockdown::seccomp_mode() != 2 {
         return Err(StepError::new(Step::CheckSeccomp, "", Errno::EPERM));
     }

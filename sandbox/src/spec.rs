@@ -29,6 +29,9 @@ pub struct SandboxSpec {
     /// serve the notifier then. Where the host cannot do it, the sandbox starts without, and
     /// [`crate::enforced::Mechanism::Listener`] is not in force.
     pub watched: bool,
+    /// Of a watched sandbox: also tell of paths that are looked for where nothing is. Every open(2) and stat(2) costs more
+    /// for it.
+    pub watch_paths: bool,
     /// Limits that the kernel enforces from inside; the cgroup's are in [`crate::cgroup`].
     pub limits: Limits,
 }

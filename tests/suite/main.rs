@@ -15,6 +15,7 @@ mod hogs;
 mod hostile_changes;
 mod hostile_git;
 mod judges;
+mod learn;
 mod limits;
 mod matrix;
 mod proofs;

@@ -11,7 +11,7 @@ use super::{At, ChildResult, Failure, NO_LABEL};
 use crate::enforced::Mechanism;
 use crate::error::Step;
 use crate::plan::Plan;
-use crate::seccomp;
+use crate::seccomp::{self, Watching};
 use crate::spec::{Level, Network};
 use crate::sys::{lockdown, notify, process};
 
@@ -57,12 +57,12 @@ fn restrict(plan: &Plan) -> ChildResult<()> {
 /// The filter, for init and, by inheritance, for the program; after the last system call that it refuses.
 /// Gives its listener where one is wanted and to be had: a filter that was there before may have the only one.
 pub(super) fn filter(plan: &Plan) -> ChildResult<Option<OwnedFd>> {
-    if plan.watched
-        && let Ok(listener) = notify::filter_with_listener(seccomp::program(plan.policy, true))
+    if plan.watching != Watching::Nothing
+        && let Ok(listener) = notify::filter_with_listener(seccomp::program(plan.policy, plan.watching))
     {
         return Ok(Some(listener));
     }
-    lockdown::seccomp_filter(seccomp::program(plan.policy, false)).at(Step::Seccomp, NO_LABEL)?;
+    lockdown::seccomp_filter(seccomp::program(plan.policy, Watching::Nothing)).at(Step::Seccomp, NO_LABEL)?;
     Ok(None)
 }
 

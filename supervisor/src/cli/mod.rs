@@ -4,6 +4,7 @@
 
 mod doctor;
 mod explain;
+mod learn;
 mod output;
 mod read;
 mod run;
@@ -57,6 +58,9 @@ enum Command {
         after_help = "Every key goes inside, Ctrl-C too; `exit` ends it, and its exit code is handed on. Times are not limited.\n\nExample:\n  proctor shell --view rust\n  proctor shell --net host -- python3"
     )]
     Shell(Box<run_args::RunArgs>),
+    /// Run a command under watch and propose a profile from what it lacked; grants nothing
+    #[command(after_help = learn::EXAMPLES)]
+    Learn(Box<run_args::RunArgs>),
     /// Show what this host can enforce, and how to mend what is missing
     #[command(
         after_help = "Example:\n  proctor doctor --json\n\nExit code 0: level full; 3: a run would be refused."
@@ -101,6 +105,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Explain(args) => explain::run(*args, cli.json),
         Command::Why(args) => why::run(*args, cli.json),
         Command::Shell(args) => return shell::run(*args),
+        Command::Learn(args) => learn::run(*args, cli.json),
         Command::Doctor => doctor::run(cli.json),
         Command::FakeBackend { .. } => ExitCode::Defect,
     };

@@ -45,19 +45,24 @@ pub(super) fn run(args: RunArgs, json: bool) -> ExitCode {
     };
     let ui: Arc<dyn progress::Ui> = progress::standard_error();
     let finished =
-        match run_once(prepared.resolved, &prepared.env, &prepared.host, &launcher, Arc::clone(&ui)) {
+        match run_once(prepared.resolved, &prepared.env, &prepared.host, &launcher, Arc::clone(&ui), false) {
             Ok(finished) => finished,
             Err(error) => {
                 ui.done();
-                let code = match &error {
-                    RunError::Plan(_) | RunError::Evidence(_) => ExitCode::Usage,
-                    RunError::Defect(_) => ExitCode::Defect,
-                };
-                return output::error(error, code);
+                return failed(&error);
             }
         };
     show(&finished, json);
     finished.exit
+}
+
+/// Says why a run did not begin.
+pub(super) fn failed(error: &RunError) -> ExitCode {
+    let code = match error {
+        RunError::Plan(_) | RunError::Evidence(_) => ExitCode::Usage,
+        RunError::Defect(_) => ExitCode::Defect,
+    };
+    output::error(error, code)
 }
 
 fn show(finished: &Finished, json: bool) {

@@ -112,6 +112,13 @@ impl HostEnv {
         self.vars.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
     }
 
+    /// An environment of a test's own.
+    #[cfg(test)]
+    pub(crate) fn for_tests(vars: &[(&str, &str)]) -> Self {
+        let vars = vars.iter().map(|(k, v)| (OsString::from(k), OsString::from(v))).collect();
+        Self { vars, system_dir: PathBuf::from("/nonexistent") }
+    }
+
     /// `$HOME`, where it is absolute.
     pub fn home(&self) -> Option<PathBuf> {
         self.absolute("HOME")

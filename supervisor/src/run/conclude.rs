@@ -8,7 +8,7 @@ use super::sandbox;
 use super::settle;
 use super::supervise::Stop;
 use super::timeline::Parts;
-use super::watch::tell;
+use super::watch::tell::{self, Learned};
 use crate::event::{EventIndex, EventLogEnd};
 use crate::evidence::secrets::{Secret, SecretScanner};
 use crate::evidence::{self, PATCH, STDERR, STDOUT, TRACE, payload};
@@ -85,11 +85,24 @@ impl Run<'_> {
             exit = exit.worst(ExitCode::Defect);
         }
         let evidence = self.evidence.path().to_owned();
+        let tree = self.plan.repo.root_path().to_owned();
+        let backend = self.traced.iter().find(|(role, _)| *role == "backend");
+        let learned = backend.map_or(Learned { unwatched: true, ..Learned::default() }, |(_, watched)| {
+            tell::learned(self.plan.resolved.options.net, watched)
+        });
         match published {
-            Ok(published) => {
-                Finished { exit, report: Some((report, published)), evidence, report_error: None, defects }
+            Ok(published) => Finished {
+                exit,
+                report: Some((report, published)),
+                evidence,
+                report_error: None,
+                defects,
+                tree,
+                learned,
+            },
+            Err(error) => {
+                Finished { exit, report: None, evidence, report_error: Some(error), defects, tree, learned }
             }
-            Err(error) => Finished { exit, report: None, evidence, report_error: Some(error), defects },
         }
     }
 

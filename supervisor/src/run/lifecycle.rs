@@ -20,6 +20,7 @@ use super::plan::{Plan, PlanError};
 use super::progress::Ui;
 use super::timeline::Timeline;
 use super::watch::Watched;
+use super::watch::tell::Learned;
 use crate::changes::classify::ChangeSet;
 use crate::changes::patch::write::PatchInfo;
 use crate::changes::repo::Repo;
@@ -47,6 +48,10 @@ pub struct Finished {
     pub report_error: Option<String>,
     /// Defects of Proctor that were met on the way.
     pub defects: Vec<String>,
+    /// The work tree.
+    pub tree: PathBuf,
+    /// What the backend was found to lack.
+    pub learned: Learned,
 }
 
 /// A run that did not begin.
@@ -63,7 +68,8 @@ pub enum RunError {
     Defect(String),
 }
 
-/// Runs. Blocks until the report stands or cannot stand.
+/// Runs. Blocks until the report stands or cannot stand. A run that is `learning` also tells which paths its backend looks
+/// for in vain.
 ///
 /// # Errors
 /// Nothing has run.
@@ -73,12 +79,14 @@ pub fn run(
     host: &HostFacts,
     launcher: &Launcher,
     ui: Arc<dyn Ui>,
+    learning: bool,
 ) -> Result<Finished, RunError> {
     let defect = |what: &str, e: &dyn std::fmt::Display| RunError::Defect(format!("{what}: {e}"));
     let freshness =
         FreshnessStart::now(resolved.options.nonce.as_deref()).map_err(|e| defect("randomness", &e))?;
     let timeline = Timeline::new();
-    let plan = Plan::new(resolved, env, &freshness.run_id)?;
+    let mut plan = Plan::new(resolved, env, &freshness.run_id)?;
+    plan.learning = learning;
     let approver = Approver::new(
         &plan.resolved.options.approvals,
         plan.repo.root_path(),

@@ -35,6 +35,8 @@ pub struct Plan {
     pub dirs: StateDirs,
     /// Where the evidence goes.
     pub evidence: PathBuf,
+    /// Paths that the backend looks for in vain are told of, at a cost.
+    pub learning: bool,
     /// Mounts of the backend's sandbox.
     pub backend_mounts: Vec<Mount>,
     /// Mounts of the test's sandbox.
@@ -121,6 +123,7 @@ impl Plan {
             git,
             dirs,
             evidence,
+            learning: false,
             backend_mounts,
             test_mounts,
             review_mounts,

@@ -134,6 +134,8 @@ pub fn specification(
         network: view::network(wanted.net),
         hostname: view::HOSTNAME.into(),
         watched: true,
+        // What a test or a reviewer lacks is granted by other options.
+        watch_paths: plan.learning && wanted.role == "backend",
         limits: spec::Limits {
             disk,
             inodes: inodes(disk),

@@ -52,6 +52,7 @@ fn specification(tree: &Path, network: Network) -> Result<SandboxSpec> {
         network,
         hostname: "sandbox".into(),
         watched: false,
+        watch_paths: false,
         limits: Limits { disk: 1 << 30, inodes: 100_000, tasks: 512, open_files: 1024 },
     })
 }

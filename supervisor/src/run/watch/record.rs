@@ -156,6 +156,10 @@ pub(in crate::run) struct Watched {
     pub look_ups: u64,
     /// Paths that were looked for so, the first of them.
     pub misses: BTreeSet<PathBuf>,
+    /// Paths that were looked for and are not inside, and that this host has; only of a run that learns.
+    pub wanted: BTreeSet<PathBuf>,
+    /// More of them than are kept.
+    pub wanted_left_out: u64,
     /// Refused calls.
     pub denials: Vec<Denial>,
     /// All of them.
@@ -284,6 +288,10 @@ impl Record {
             What::Exec(exec) => self.exec(at, pid, parent, exec),
             What::Connect { to, by } => {
                 self.connect(at, pid, to, by);
+                None
+            }
+            What::Missing(path) => {
+                self.missing(path);
                 None
             }
             What::Denied(denied) => {
@@ -426,6 +434,22 @@ impl Record {
                     program.observed = clip_path(by.map(Path::to_owned));
                 }
             }
+        }
+    }
+
+    /// A path that is not inside is worth a word where the host has it. A program that looks for names at random learns
+    /// nothing by that: it is not answered.
+    fn missing(&mut self, path: PathBuf) {
+        if self.watched.wanted.contains(&path) || path.as_os_str().len() > MAX_PATH {
+            return;
+        }
+        if std::fs::symlink_metadata(&path).is_err() {
+            return;
+        }
+        if self.watched.wanted.len() < MAX_MISSES {
+            self.watched.wanted.insert(path);
+        } else {
+            self.watched.wanted_left_out += 1;
         }
     }
 

@@ -1,7 +1,7 @@
 //! What a record says: to the report, the events, the trace and the remedies. All of it is made from the same lists, so
 //! that they can be held against each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -296,6 +296,41 @@ fn connect_event(role: &'static str, one: &Tried, at: &impl Fn(Instant) -> u64) 
     ];
     who(&mut list, one.program.as_ref(), one.pid, one.count, at(one.last));
     SpanEvent { name: "connect".into(), at_ns: at(one.first), attributes: list }
+}
+
+/// What a run that learned found its backend to lack.
+#[derive(Debug, Clone, Default)]
+pub struct Learned {
+    /// Addresses that it tried to reach without a network, each with the program.
+    pub network: Vec<(String, Option<PathBuf>)>,
+    /// It tried to look names up.
+    pub look_ups: bool,
+    /// Paths that it looked for and that are not inside, and that this host has. They are the backend's choice.
+    pub paths: BTreeSet<PathBuf>,
+    /// There were more.
+    pub more_paths: u64,
+    /// Calls that were refused: call, reason, program, how often.
+    pub refused: Vec<(String, String, Option<PathBuf>, u64)>,
+    /// It was not watched: nothing was learned.
+    pub unwatched: bool,
+}
+
+/// What a backend lacked.
+pub(in crate::run) fn learned(net: Network, watched: &Watched) -> Learned {
+    let mut learned = Learned { more_paths: watched.wanted_left_out, ..Learned::default() };
+    for one in stopped(net, watched) {
+        if one.target.is_look_up() {
+            learned.look_ups = true;
+        } else {
+            learned.network.push((one.target.show(), one.program.clone()));
+        }
+    }
+    learned.paths.clone_from(&watched.wanted);
+    // A program that is not inside is looked for by execve(2) alone, or as well.
+    learned.paths.extend(watched.misses.iter().filter(|path| path.is_absolute() && path.exists()).cloned());
+    let refused = |one: &Denial| (one.call.to_owned(), one.reason.to_owned(), one.program.clone(), one.count);
+    learned.refused = watched.denials.iter().map(refused).collect();
+    learned
 }
 
 /// What a program wanted and was not given, as far as an option would give it or none does.

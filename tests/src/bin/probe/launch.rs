@@ -190,6 +190,7 @@ fn plain(dir: &Path) -> SandboxSpec {
         network: Network::None,
         hostname: "probe".into(),
         watched: false,
+        watch_paths: false,
         limits: Limits { disk: 1 << 24, inodes: 10_000, tasks: 64, open_files: 256 },
     }
 }
