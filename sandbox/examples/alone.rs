@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use proctor_sandbox::launch::{Descriptors, Launcher};
 use proctor_sandbox::notify::Served;
-use proctor_sandbox::spec::{Identity, Level, Limits, Mount, Network, Program, SandboxSpec, Tree};
+use proctor_sandbox::spec::{Identity, Level, Limits, Mount, Network, Program, SandboxSpec, Store, Tree};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Before anything else: the launcher is forked from a process without threads.
@@ -64,6 +64,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         watched,
         watch_paths: false,
         limits: Limits { disk: 1 << 30, inodes: 100_000, tasks: 512, open_files: 1024 },
+        store: Store::Memory,
     };
     let stdio: Vec<OwnedFd> = vec![
         std::fs::File::open("/dev/null")?.into(),

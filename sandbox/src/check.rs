@@ -133,7 +133,7 @@ pub(crate) fn check(spec: &SandboxSpec) -> Result<(), LaunchError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{Identity, Limits, Network};
+    use crate::spec::{Identity, Limits, Network, Store};
 
     fn spec() -> SandboxSpec {
         SandboxSpec {
@@ -148,6 +148,7 @@ mod tests {
             watched: false,
             watch_paths: false,
             limits: Limits { disk: 1 << 20, inodes: 1000, tasks: 10, open_files: 64 },
+            store: Store::Memory,
         }
     }
 

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{Level, Network, SandboxSpec};
+use crate::spec::{Level, Network, SandboxSpec, Store};
 
 macro_rules! mechanisms {
     ($($name:ident = $bit:literal, $text:literal;)*) => {
@@ -65,6 +65,7 @@ mechanisms! {
     OpenFilesLimit = 30, "rlimit: open files";
     Listener = 24, "refused calls and executed programs reported by seccomp";
     CoreDumps = 23, "core dumps stopped, also for a core_pattern that is a pipe or a socket";
+    DiskLayer = 40, "layers of overlays in a private directory on disk, whose size is watched and not limited";
 }
 
 /// Mechanisms in force, and versions where they have one.
@@ -134,7 +135,6 @@ impl Enforced {
             M::PidNamespace,
             M::IpcNamespace,
             M::ProcMasked,
-            M::DiskLimit,
             M::Rlimits,
             M::CapabilitiesEmpty,
             M::NoNewPrivs,
@@ -144,6 +144,10 @@ impl Enforced {
             M::DescriptorsClosed,
             M::DeathWatch,
         ];
+        needed.push(match spec.store {
+            Store::Memory => M::DiskLimit,
+            Store::Disk => M::DiskLayer,
+        });
         if spec.network == Network::None {
             needed.push(M::NetworkNamespace);
         }

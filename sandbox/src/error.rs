@@ -151,6 +151,7 @@ steps! {
     Pidfd = 62, "naming a process by a descriptor (pidfd_open, pidfd_send_signal)";
     Subreaper = 63, "becoming the parent of orphans (prctl CHILD_SUBREAPER)";
     CheckScope = 64, "self-check: Landlock does not keep signals in";
+    LayerDir = 70, "entering the layers' directory on disk";
 }
 
 /// Result of a step inside this crate.

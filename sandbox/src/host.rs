@@ -7,10 +7,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::enforced::Enforced;
-use crate::error::LaunchError;
+use crate::error::{LaunchError, Step};
 use crate::launch::{Descriptors, Launcher};
 use crate::seed::Seed;
-use crate::spec::{Identity, Level, Limits, Mount, Network, SandboxSpec, Tree};
+use crate::spec::{Identity, Level, Limits, Mount, Network, SandboxSpec, Store, Tree};
 
 /// Settings of the kernel that explain why a probe fails. `None`: the kernel has no such setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,23 +139,40 @@ impl Facts {
     }
 }
 
-/// Builds a sandbox of level `full` around the directory `tree` and ends it at once.
-///
-/// # Errors
-/// The step that failed: this host does not reach level `full`.
-pub fn probe(launcher: &Launcher, identity: Identity, tree: &Path) -> Result<Enforced, LaunchError> {
-    probe_level(launcher, Level::Full, identity, tree)
+/// Whether a sandbox could not be had for what its tmpfs cannot do as an overlay's upper layer, so that
+/// [`Store::Disk`] may serve.
+pub fn memory_refused(error: &LaunchError) -> bool {
+    matches!(error, LaunchError::Step(e) if matches!(e.step, Step::SeedUpper | Step::OverlayMount))
 }
 
-/// The same for either level; for level `landlock`, `tree` must be the sandbox's own directory.
+/// Builds a sandbox of level `full` around the directory `tree` and ends it at once; with `layers`, a directory as in
+/// [`Descriptors::layers`], its overlay's layers lie there, and else in memory.
+///
+/// # Errors
+/// The step that failed: this host does not reach level `full` in that way.
+pub fn probe(
+    launcher: &Launcher,
+    identity: Identity,
+    tree: &Path,
+    layers: Option<OwnedFd>,
+) -> Result<Enforced, LaunchError> {
+    build(launcher, Level::Full, identity, tree, layers)
+}
+
+/// The same for level `landlock`, where `tree` must be the sandbox's own directory.
 ///
 /// # Errors
 /// The step that failed: this host does not reach the level.
-pub fn probe_level(
+pub fn probe_landlock(launcher: &Launcher, identity: Identity, tree: &Path) -> Result<Enforced, LaunchError> {
+    build(launcher, Level::Landlock, identity, tree, None)
+}
+
+fn build(
     launcher: &Launcher,
     level: Level,
     identity: Identity,
     tree: &Path,
+    layers: Option<OwnedFd>,
 ) -> Result<Enforced, LaunchError> {
     let io = |what: &str, e: std::io::Error| LaunchError::Launcher(format!("{what}: {e}"));
     let tree = tree.canonicalize().map_err(|e| io("the probe's directory", e))?;
@@ -183,6 +200,7 @@ pub fn probe_level(
         watched: false,
         watch_paths: false,
         limits: Limits { disk: 1 << 20, inodes: 256, tasks: 16, open_files: 64 },
+        store: if layers.is_some() { Store::Disk } else { Store::Memory },
     };
     let null = || -> Result<OwnedFd, LaunchError> {
         Ok(fs::File::options()
@@ -192,13 +210,13 @@ pub fn probe_level(
             .map_err(|e| io("/dev/null", e))?
             .into())
     };
-    // What every run needs of the private file system: a directory that hides the lower one (user xattrs on tmpfs).
+    // What every run needs of the private file system: a directory that hides the lower one (user xattrs).
     let mut upper_seed = Seed::new();
     if level == Level::Full {
         upper_seed.opaque_dir(b"probe", 0o755).map_err(|e| LaunchError::Spec(e.to_string()))?;
     }
     let stdio = vec![null()?, null()?, null()?];
-    let descriptors = Descriptors { stdio, upper_seed, ..Descriptors::default() };
+    let descriptors = Descriptors { stdio, upper_seed, layers, ..Descriptors::default() };
     let running = launcher.launch(&spec, descriptors)?;
     let ended = running.wait()?;
     if ended.code == Some(0) {

@@ -24,7 +24,7 @@ use crate::message::{LEN, Message};
 use crate::plan::{Cloning, Inputs, Plan};
 use crate::running::{Running, START_LIMIT, readable};
 use crate::seed::Seed;
-use crate::spec::{Level, Network, SandboxSpec};
+use crate::spec::{Level, Network, SandboxSpec, Store};
 use crate::sys::{fdpass, process};
 
 /// The largest specification with its seeds, in bytes.
@@ -45,6 +45,8 @@ pub struct Descriptors {
     pub cgroup: Option<Cgroup>,
     /// Whether the program's descriptor 0 is a pseudo-terminal of its own that becomes its controlling terminal.
     pub terminal: bool,
+    /// With [`Store::Disk`]: an empty directory that belongs to the sandbox's host uid and that nobody else can enter.
+    pub layers: Option<OwnedFd>,
 }
 
 /// What level `full` is made of; the network namespace comes on top.
@@ -137,10 +139,13 @@ impl Launcher {
         }
         let seeded =
             !descriptors.upper_seed.as_bytes().is_empty() || !descriptors.tree_seed.as_bytes().is_empty();
-        if seeded && spec.level == Level::Landlock {
+        if (seeded || spec.store == Store::Disk) && spec.level == Level::Landlock {
             return Err(LaunchError::Spec(
                 "level landlock has no layer: the copy must be prepared before".into(),
             ));
+        }
+        if descriptors.layers.is_some() != (spec.store == Store::Disk) {
+            return Err(LaunchError::Spec("layers on disk and a directory for them come together".into()));
         }
         let request = Request {
             spec: spec.clone(),
@@ -150,7 +155,7 @@ impl Launcher {
             terminal: descriptors.terminal,
         };
         let file = request_file(&request, &descriptors).map_err(|e| LaunchError::Launcher(e.to_string()))?;
-        let (answer, fds) = self.exchange(&file, &descriptors.stdio)?;
+        let (answer, fds) = self.exchange(&file, descriptors.layers.as_ref(), &descriptors.stdio)?;
         let (labels, landlock_abi) = match answer {
             Answer::Cloned { labels, landlock_abi } => (labels, landlock_abi),
             Answer::Failed(error) => return Err(error.into()),
@@ -166,14 +171,20 @@ impl Launcher {
             also.extend(cgroup.limits_cpu().then_some(Mechanism::CgroupCpu));
         }
         Running::await_start(spec, pidfd, status, &labels, landlock_abi, &also, descriptors.cgroup)
+            .map(|running| running.with_layers(descriptors.layers))
     }
 
-    fn exchange(&self, file: &OwnedFd, stdio: &[OwnedFd]) -> Result<(Answer, Vec<OwnedFd>), LaunchError> {
+    fn exchange(
+        &self,
+        file: &OwnedFd,
+        layers: Option<&OwnedFd>,
+        stdio: &[OwnedFd],
+    ) -> Result<(Answer, Vec<OwnedFd>), LaunchError> {
         let process = self.process.as_ref().map_err(Clone::clone)?;
         let gone = |e: Errno| LaunchError::Launcher(format!("it does not answer: {e}"));
         let socket = self.socket.lock().map_err(|_| LaunchError::Launcher("a caller panicked".into()))?;
         let mut fds: Vec<RawFd> = vec![file.as_raw_fd()];
-        fds.extend(stdio.iter().map(AsRawFd::as_raw_fd));
+        fds.extend(layers.into_iter().chain(stdio).map(AsRawFd::as_raw_fd));
         fdpass::send(socket.as_fd(), b"launch", &fds).map_err(gone)?;
         if !readable(socket.as_fd(), Instant::now() + START_LIMIT)? {
             // It would answer this call to the next one.
@@ -274,10 +285,14 @@ fn launch(fds: Vec<OwnedFd>, supervisor: &OwnedFd, sent: &mut Vec<OwnedFd>) -> R
     };
     let mut fds = fds.into_iter();
     let request = fds.next().ok_or_else(|| LaunchError::Launcher("no request".into()))?;
-    let stdio: Vec<OwnedFd> = fds.collect();
     let (request, upper_seed, tree_seed) =
         read_request(request).map_err(|e| LaunchError::Launcher(format!("reading the request: {e}")))?;
     let spec = request.spec;
+    let layers = match spec.store {
+        Store::Memory => None,
+        Store::Disk => Some(fds.next().ok_or_else(|| LaunchError::Launcher("no layers".into()))?),
+    };
+    let stdio: Vec<OwnedFd> = fds.collect();
 
     let (status_ours, status_child) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
@@ -317,12 +332,19 @@ fn launch(fds: Vec<OwnedFd>, supervisor: &OwnedFd, sent: &mut Vec<OwnedFd>) -> R
         .map_err(LaunchError::from)
     })?;
 
+    if let Some(layers) = &layers {
+        nix::unistd::fchdir(layers).map_err(step(Step::LayerDir, ""))?;
+    }
     let cloned = match (spec.level, spec.network) {
         // A filter of the container's may refuse clone3(2) altogether, because it cannot see its flags.
         (Level::Landlock, _) => process::fork_with_pidfd(),
         (Level::Full, Network::None) => process::clone_child((NAMESPACES | libc::CLONE_NEWNET) as u32 as u64),
         (Level::Full, Network::Host) => process::clone_child(NAMESPACES as u32 as u64),
     };
+    if layers.is_some() && !matches!(cloned, Ok(process::Cloned::Child)) {
+        // The directory must not stay in use; nothing of the launcher's own is relative to where it stands.
+        nix::unistd::chdir("/").map_err(step(Step::LayerDir, "/"))?;
+    }
     match cloned.map_err(step(Step::Clone, ""))? {
         process::Cloned::Child => child::run(&plan),
         process::Cloned::Parent(pid, pidfd) => {

@@ -10,7 +10,7 @@ use crate::error::LaunchError;
 use crate::inside::{DEVICE_LINKS, DEVICES};
 use crate::landlock::Domain;
 use crate::seccomp::{Policy, Watching};
-use crate::spec::{Identity, Level, Mount, Network, SandboxSpec, Tree};
+use crate::spec::{Identity, Level, Mount, Network, SandboxSpec, Store, Tree};
 use crate::sys::exec::ExecImage;
 
 /// Index of a text that names what an operation is about.
@@ -74,6 +74,8 @@ pub(crate) struct Plan {
     pub(crate) store_size: CString,
     pub(crate) store_inodes: CString,
     pub(crate) store_at: CString,
+    /// The layers of overlays lie in the directory that the child starts in.
+    pub(crate) layers_here: bool,
     pub(crate) ops: Vec<Op>,
     pub(crate) files: Vec<FileOp>,
     pub(crate) tree: Option<TreePlan>,
@@ -303,6 +305,7 @@ impl Plan {
             store_size: c_string(spec.limits.disk.to_string().as_bytes(), Path::new("disk"))?,
             store_inodes: c_string(spec.limits.inodes.to_string().as_bytes(), Path::new("inodes"))?,
             store_at: c_string(store_at.as_bytes(), Path::new(store_at))?,
+            layers_here: spec.store == Store::Disk,
             ops,
             files,
             tree,

@@ -88,9 +88,10 @@ pub struct Running {
     enforced: Enforced,
     cgroup: Option<Cgroup>,
     notifier: Mutex<Option<Notifier>>,
+    layers: Option<OwnedFd>,
 }
 
-/// Use of the sandbox's private file systems.
+/// Use of the sandbox's tmpfs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DiskUsage {
     /// Bytes in use.
@@ -167,7 +168,12 @@ impl Running {
         };
         drop(guard);
         let notifier = Mutex::new(notifier);
-        Ok(Self { pidfd, status, level: spec.level, store, enforced, cgroup, notifier })
+        Ok(Self { pidfd, status, level: spec.level, store, enforced, cgroup, notifier, layers: None })
+    }
+
+    pub(crate) fn with_layers(mut self, layers: Option<OwnedFd>) -> Self {
+        self.layers = layers;
+        self
     }
 
     /// The listener of a watched sandbox, once: until it is served, whoever is stopped inside waits. `None` where the
@@ -257,7 +263,7 @@ impl Running {
     pub fn upper_layer(&self) -> Result<OwnedFd, LaunchError> {
         let store = self.store()?;
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        openat(store, c"tree/upper", flags, Mode::empty())
+        openat(self.layers.as_ref().unwrap_or(store), c"tree/upper", flags, Mode::empty())
             .map_err(|e| LaunchError::Launcher(format!("opening the upper layer: {e}")))
     }
 

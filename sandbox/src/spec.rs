@@ -34,6 +34,20 @@ pub struct SandboxSpec {
     pub watch_paths: bool,
     /// Limits that the kernel enforces from inside; the cgroup's are in [`crate::cgroup`].
     pub limits: Limits,
+    /// Where the private layers of overlays lie.
+    pub store: Store,
+}
+
+/// Where the private layers of overlays (the work tree's and those of [`Mount::Overlay`]) lie. Everything else that is
+/// private is a tmpfs in either case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Store {
+    /// On the sandbox's own tmpfs, whose size is limited. Needs user extended attributes there (Linux 6.6).
+    Memory,
+    /// In the directory [`crate::launch::Descriptors::layers`], which the caller makes, watches and removes: nothing
+    /// limits its size. Needs a file system with user extended attributes that can be an overlay's upper layer.
+    Disk,
 }
 
 /// The two levels of a sandbox.
@@ -169,7 +183,8 @@ pub enum Network {
 /// Limits enforced from inside the sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Bytes of the private tmpfs: upper layer, `/tmp`, home and all other private directories together.
+    /// Bytes of the private tmpfs: `/tmp`, home and all other private directories together, and with [`Store::Memory`]
+    /// the layers of overlays.
     pub disk: u64,
     /// Inodes of the private tmpfs.
     pub inodes: u64,

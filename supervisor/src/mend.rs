@@ -3,6 +3,8 @@
 //!
 //! Nothing is decided here: a wrong guess costs a reader time, never a run its sandbox.
 
+use std::path::Path;
+
 use proctor_sandbox::error::{LaunchError, Step, StepError};
 use proctor_sandbox::host::Facts;
 
@@ -61,7 +63,8 @@ pub fn of_step(failed: &StepError, facts: &Facts) -> String {
         }
         Step::Pidfd if facts.own.filtered => filter(facts, "pidfd_open and pidfd_send_signal"),
         Step::Pidfd => "use Linux 5.3 or later, which names processes by descriptors".into(),
-        Step::SeedUpper => "tmpfs has no user extended attributes here: use Linux 6.6 or later".into(),
+        Step::SeedUpper => "private layers cannot be kept there: in memory they need Linux 6.6 or later (user extended attributes on tmpfs; --layer disk does without), on disk Proctor's state on ext4, xfs or btrfs (XDG_STATE_HOME)".into(),
+        Step::LayerDir => "Proctor's state directory cannot be entered by its sandbox: move it with XDG_STATE_HOME".into(),
         Step::OverlayMount => overlay(failed, facts),
         Step::IdmapSet if failed.errno == EINVAL && facts.own.root_fs.as_deref() == Some("overlay") => {
             "the work tree stands on an overlay, as a container's root does, and cannot be idmapped there: put it on a volume (ext4, xfs, btrfs or tmpfs), or run Proctor as an ordinary user".into()
@@ -87,6 +90,18 @@ pub fn of_death(facts: &Facts) -> String {
         filter(facts, "this, and kills for it,")
     } else {
         "something kills for it: look at the host's log, at memory limits and at the LSMs in use".into()
+    }
+}
+
+/// What to do where layers can be kept neither in memory nor on disk, below the directory `state`.
+pub fn of_layers(memory: &LaunchError, disk: &LaunchError, state: &Path, facts: &Facts) -> String {
+    match memory {
+        LaunchError::Step(step) if step.step == Step::SeedUpper => format!(
+            "use Linux 6.6 or later, or put Proctor's state on ext4, xfs or btrfs (XDG_STATE_HOME; it is in {}): this kernel cannot keep private layers in memory, and that place cannot hold them either",
+            state.display()
+        ),
+        // An overlay that is refused in both places is refused for what is below it.
+        _ => of(disk, facts),
     }
 }
 

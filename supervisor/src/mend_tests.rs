@@ -102,6 +102,8 @@ fn each_cause_has_its_own_text() {
         (Step::OverlayMount, EPERM, filtered(), "fsopen, fsconfig, fsmount"),
         (Step::OverlayMount, EPERM, facts(), "Linux 5.11"),
         (Step::SeedUpper, 95, facts(), "Linux 6.6"),
+        (Step::SeedUpper, 95, facts(), "XDG_STATE_HOME"),
+        (Step::LayerDir, EACCES, facts(), "XDG_STATE_HOME"),
         // Landlock, seccomp, the rest.
         (Step::LandlockRuleset, ENOSYS, facts(), "CONFIG_SECURITY_LANDLOCK=y"),
         (Step::LandlockRuleset, ENOSYS, within("docker", filtered()), "refuses the landlock calls"),
@@ -131,4 +133,18 @@ fn what_is_no_step_has_a_text_too() {
     assert!(of_death(&facts()).contains("memory limits"));
     assert!(of_death(&own(|o| o.filtered = true)).contains("kills for it"));
     assert!(of(&LaunchError::Launcher("gone".into()), &facts()).contains("please report it"));
+}
+
+#[test]
+fn layers_that_have_no_place_name_both() {
+    let state = Path::new("/home/a/.local/state");
+    let refused = |step, errno| LaunchError::from(failed(step, errno));
+    let attributes = refused(Step::SeedUpper, 95);
+    let neither = of_layers(&attributes, &attributes, state, &facts());
+    for part in ["Linux 6.6", "XDG_STATE_HOME", "/home/a/.local/state"] {
+        assert!(neither.contains(part), "{neither}");
+    }
+    let overlay = refused(Step::OverlayMount, EINVAL);
+    let below = of_layers(&overlay, &overlay, state, &facts());
+    assert!(below.contains("put the work tree on a volume"), "{below}");
 }

@@ -148,6 +148,7 @@ fn words_that_this_version_does_not_know_are_named_with_those_it_knows() {
             (&["--mutation", "apply"], &["--mutation", "apply"]),
             (&["--stage", "artificial-fixture"], &["--stage", "artificial-fixture"]),
             (&["--min-level", "half"], &["--min-level", "half"]),
+            (&["--layer", "tape"], &["--layer", "tape", "auto"]),
             (&["--review", "true", "--review-by", "nod"], &["--review-by", "nod"]),
             (&["--view", "cobol"], &["--view", "cobol"]),
             (&["--timeout", "soon"], &["--timeout", "soon"]),

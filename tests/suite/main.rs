@@ -9,6 +9,7 @@ mod blockers;
 mod changes;
 mod denials;
 mod disallowed;
+mod disk_layer;
 mod exit_codes;
 mod fake;
 mod hogs;

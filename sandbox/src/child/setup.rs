@@ -108,11 +108,17 @@ fn existing(root: BorrowedFd<'_>, target: &Target, links: bool) -> ChildResult<O
 /// The store: the sandbox's own tmpfs, with the directories that everything private is made of.
 struct Store {
     mount: OwnedFd,
+    /// Where overlays have their layers, if not there.
+    layers: Option<OwnedFd>,
     empty_file: OwnedFd,
     empty_dir: OwnedFd,
 }
 
 impl Store {
+    fn layers(&self) -> BorrowedFd<'_> {
+        self.layers.as_ref().unwrap_or(&self.mount).as_fd()
+    }
+
     fn dir(&self, name: &CStr, mode: u32) -> ChildResult<OwnedFd> {
         match mkdirat(&self.mount, name, Mode::from_bits_truncate(mode)) {
             Ok(()) => {}
@@ -227,9 +233,19 @@ fn make_store(plan: &Plan, bits: &mut u64) -> ChildResult<Store> {
     }
     let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_WRONLY;
     openat(&tmpfs, c"empty-file", flags, Mode::empty()).at(Step::StoreDirs, NO_LABEL)?;
-    *bits |= Mechanism::DiskLimit.bit();
+    let layers = if plan.layers_here {
+        // The launcher cloned this process while it stood in that directory: clone(2) carries the working directory
+        // over into the new mount namespace, so what is opened here belongs to it, and no name was looked up.
+        let here = openat(crate::sys::process::borrow(nix::libc::AT_FDCWD), c".", PATH_DIR, Mode::empty())
+            .at(Step::LayerDir, NO_LABEL)?;
+        *bits |= Mechanism::DiskLayer.bit();
+        Some(here)
+    } else {
+        *bits |= Mechanism::DiskLimit.bit();
+        None
+    };
     let open = |name: &CStr| openat(&tmpfs, name, PATH, Mode::empty()).at(Step::StoreDirs, NO_LABEL);
-    Ok(Store { empty_file: open(c"empty-file")?, empty_dir: open(c"empty-dir")?, mount: tmpfs })
+    Ok(Store { empty_file: open(c"empty-file")?, empty_dir: open(c"empty-dir")?, layers, mount: tmpfs })
 }
 
 fn private_root(store: &Store) -> ChildResult<OwnedFd> {
@@ -373,8 +389,8 @@ fn overlay(
             return Err(Failure { step: Step::OverlayLower, label, errno: Errno::EBADF });
         }
     };
-    mkdirat(&store.mount, name, Mode::from_bits_truncate(0o700)).at(Step::StoreDirs, label)?;
-    let layer = openat(&store.mount, name, PATH_DIR, Mode::empty()).at(Step::StoreDirs, label)?;
+    mkdirat(store.layers(), name, Mode::from_bits_truncate(0o700)).at(Step::StoreDirs, label)?;
+    let layer = openat(store.layers(), name, PATH_DIR, Mode::empty()).at(Step::StoreDirs, label)?;
     for sub in [c"lower", c"upper", c"work"] {
         mkdirat(&layer, sub, Mode::from_bits_truncate(0o755)).at(Step::StoreDirs, label)?;
     }

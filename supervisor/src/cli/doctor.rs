@@ -2,11 +2,11 @@
 
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
 
 use proctor_sandbox::cgroup::{Cgroup, CgroupLimits};
-use proctor_sandbox::enforced::Enforced;
 use proctor_sandbox::error::LaunchError;
-use proctor_sandbox::host::{Facts, probe};
+use proctor_sandbox::host::Facts;
 use proctor_sandbox::launch::Launcher;
 use proctor_sandbox::single::{self, Outcome, Single};
 use serde::Serialize;
@@ -16,9 +16,9 @@ use super::output;
 use crate::evidence::new_run_id;
 use crate::exit::ExitCode;
 use crate::mend;
-use crate::profile::HostEnv;
+use crate::profile::{HostEnv, LayerPlace};
 use crate::run::identity::HostId;
-use crate::run::level::probe_landlock;
+use crate::run::level::{self, Full, Unreached, probe_landlock};
 use crate::run::state_dirs::StateDirs;
 
 /// The Landlock ABI that brought scoping (landlock(7)).
@@ -69,7 +69,8 @@ pub(super) fn run(json: bool) -> ExitCode {
     };
     let facts = Facts::read();
     let (full, singles) = try_all(&launcher);
-    let mut lines = vec![level_line(&full, &facts)];
+    let mut lines = vec![level_line(&full)];
+    lines.extend(full.as_ref().ok().map(layer_line));
     match singles {
         Ok(singles) => lines.extend(singles.into_iter().map(|one| single_line(one, full.is_ok(), &facts))),
         Err(error) => lines.push(Line {
@@ -85,8 +86,11 @@ pub(super) fn run(json: bool) -> ExitCode {
     let levels = [full_level(&full, &lines), landlock_level(&launcher)];
     let level = levels.iter().find(|level| level.reached).map(|level| level.name);
     if json {
-        let mechanisms: Vec<String> =
-            full.iter().flat_map(Enforced::mechanisms).map(|mechanism| mechanism.name()).collect();
+        let mechanisms: Vec<String> = full
+            .iter()
+            .flat_map(|full| full.enforced.mechanisms())
+            .map(|mechanism| mechanism.name())
+            .collect();
         output::json(&json!({ "level": level, "levels": levels, "mechanisms": mechanisms, "checks": lines }));
     } else {
         show(&lines, &levels, level);
@@ -132,59 +136,71 @@ fn show(lines: &[Line], levels: &[Level], level: Option<&str>) {
     });
 }
 
-/// The whole chain, and each mechanism by itself.
-fn try_all(launcher: &Launcher) -> (Result<Enforced, LaunchError>, Result<Vec<Single>, LaunchError>) {
-    let failed = |e: &dyn std::fmt::Display| LaunchError::Launcher(e.to_string());
-    let dir = match scratch() {
-        Ok(dir) => dir,
+/// The whole chain as a run settles it, and each mechanism by itself.
+fn try_all(launcher: &Launcher) -> (Result<Full, Unreached>, Result<Vec<Single>, LaunchError>) {
+    let (parent, name, dir) = match scratch() {
+        Ok(scratch) => scratch,
         Err(e) => {
-            let text = format!("a scratch directory for the probe: {e}");
-            return (Err(failed(&text)), Err(failed(&text)));
+            let why = format!("a scratch directory for the probe: {e}");
+            return (Err(Unreached { why: why.clone(), mend: None }), Err(LaunchError::Launcher(why)));
         }
     };
-    let results = match HostId::take(crate::run::state_dirs::uid_locks()) {
-        Ok(id) => {
-            let full = probe(launcher, id.identity, &dir);
-            (full, single::each(id.identity, &dir))
-        }
-        Err(e) => (Err(failed(&e)), Err(failed(&e))),
-    };
+    let full = level::probe_full(launcher, &parent, &dir, LayerPlace::Auto, &name);
+    let singles = HostId::take(crate::run::state_dirs::uid_locks())
+        .map_err(|e| LaunchError::Launcher(e.to_string()))
+        .and_then(|id| single::each(id.identity, &dir));
     // Empty, and ours: nothing was written but into the sandbox's private layer.
     let _ = std::fs::remove_dir(&dir);
-    results
+    (full, singles)
 }
 
-/// An empty directory of our own, below Proctor's state: work trees are more likely to be on that file system than on
-/// a tmpfs.
-fn scratch() -> io::Result<std::path::PathBuf> {
+/// An empty directory of our own below Proctor's state, where layers would lie: work trees are more likely to be on that
+/// file system than on a tmpfs. The state directory, its name there, and its path.
+fn scratch() -> io::Result<(PathBuf, String, PathBuf)> {
     let mut random = [0u8; 8];
     getrandom::fill(&mut random).map_err(|e| io::Error::other(e.to_string()))?;
     let parent = match StateDirs::new(&HostEnv::of_this_process()) {
         Some(dirs) => dirs.state,
         None => std::env::temp_dir(),
     };
-    let dir = parent.join(format!("doctor-{}", crate::event::hex::encode(&random)));
+    let name = format!("doctor-{}", crate::event::hex::encode(&random));
+    let dir = parent.join(&name);
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
-    Ok(dir)
+    Ok((parent, name, dir))
 }
 
-fn level_line(full: &Result<Enforced, LaunchError>, facts: &Facts) -> Line {
+fn level_line(full: &Result<Full, Unreached>) -> Line {
     let (state, found, mend) = match full {
-        Ok(enforced) => (
+        Ok(full) => (
             State::Ok,
-            format!("{} mechanisms in force in a throwaway sandbox", enforced.mechanisms().len()),
+            format!("{} mechanisms in force in a throwaway sandbox", full.enforced.mechanisms().len()),
             None,
         ),
-        Err(error) => (State::Missing, error.to_string(), Some(mend::of(error, facts))),
+        Err(not) => (State::Missing, not.why.clone(), not.mend.clone()),
     };
     Line { what: "full sandbox", state, tried: "a whole sandbox around an empty directory", found, mend }
 }
 
+fn layer_line(full: &Full) -> Line {
+    let tried = "the same sandbox, first with its layers in memory";
+    let (state, found, mend) = match &full.memory {
+        None => (State::Ok, "in memory, their size is limited".to_owned(), None),
+        Some(refused) => (
+            State::Weak,
+            format!(
+                "on disk, below Proctor's state: their size is watched, and --disk is refused without --layer disk (in memory: {refused})"
+            ),
+            Some("Linux 6.6 or later keeps them in memory".to_owned()),
+        ),
+    };
+    Line { what: "private layers", state, tried, found, mend }
+}
+
 /// What level `full` is here. Whether it is reached, the whole chain says; the single mechanisms explain.
-fn full_level(full: &Result<Enforced, LaunchError>, lines: &[Line]) -> Level {
+fn full_level(full: &Result<Full, Unreached>, lines: &[Line]) -> Level {
     let lacks =
         lines.iter().skip(1).filter(|line| line.state == State::Missing).map(|line| line.what).collect();
-    let failed = full.as_ref().err().map(ToString::to_string);
+    let failed = full.as_ref().err().map(|not| not.why.clone());
     Level { name: "full", reached: full.is_ok(), failed, lacks }
 }
 
@@ -331,13 +347,16 @@ mod tests {
 
     #[test]
     fn a_level_lists_what_it_lacks() {
-        let error = LaunchError::from(refused(Step::ProcMount));
+        let error = || {
+            let why = LaunchError::from(refused(Step::ProcMount)).to_string();
+            Err(Unreached { why, mend: None })
+        };
         let lines = vec![
-            level_line(&Err(LaunchError::from(refused(Step::ProcMount))), &facts(7)),
+            level_line(&error()),
             single_line(single("fresh /proc", Outcome::Fails(refused(Step::ProcMount))), false, &facts(7)),
             single_line(single("overlay", Outcome::Works(String::new())), false, &facts(7)),
         ];
-        let level = full_level(&Err(error), &lines);
+        let level = full_level(&error(), &lines);
         assert!(!level.reached && level.failed.is_some_and(|f| f.contains("fresh /proc")));
         assert_eq!(level.lacks, ["fresh /proc"]);
     }

@@ -11,7 +11,7 @@ use super::run::{Prepared, prepare};
 use super::run_args::RunArgs;
 use crate::evidence::new_run_id;
 use crate::exit::ExitCode;
-use crate::profile::{CheckSandbox, Level, MutationMode, Network, TestChoice};
+use crate::profile::{CheckSandbox, LayerPlace, Level, MutationMode, Network, TestChoice};
 use crate::report::escape::terminal as safe;
 use crate::report::units::size;
 use crate::run::area::Area;
@@ -188,6 +188,12 @@ fn people(plan: &Plan, disk: u64) -> String {
         limits.max_files,
         size(limits.max_patch)
     ));
+    let layers = match options.layer {
+        LayerPlace::Auto => "in memory, within disk; on disk, watched, where the kernel cannot do that",
+        LayerPlace::Memory => "in memory, within disk",
+        LayerPlace::Disk => "on disk, below Proctor's state; their size is watched, not limited",
+    };
+    line(format!("  private layers {layers}"));
     let t = &options.timeouts;
     line(format!(
         "  wall {}  idle {}  grace {}  test {}  review {}  approval {}",

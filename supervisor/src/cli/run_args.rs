@@ -181,6 +181,9 @@ pub struct RunArgs {
     /// Lowest sandbox level accepted: full, landlock [default: full]
     #[arg(long, value_name = "LEVEL", help_heading = "Sandbox of the backend")]
     pub min_level: Option<String>,
+    /// Where the private layers lie: auto, memory (a limited tmpfs), disk (size only watched) [default: auto]
+    #[arg(long, value_name = "PLACE", help_heading = "Sandbox of the backend")]
+    pub layer: Option<String>,
 
     /// How requests for approval are answered: ask, deny, or an answer log's path [default: deny]
     #[arg(long, value_name = "ask|deny|FILE", help_heading = "Answers and evidence")]
@@ -276,6 +279,7 @@ impl RunArgs {
                 env: variables("--env", self.env)?,
                 pass_env: list(self.pass_env),
                 min_level: self.min_level.map(unplaced),
+                layer: self.layer.map(unplaced),
             },
             approvals,
         };

@@ -51,6 +51,11 @@ pub(super) fn run(mut args: RunArgs) -> process::ExitCode {
             };
             code.into()
         }
+        Ok(ShellEnd::TooLarge(what)) => {
+            output::note(format_args!("proctor: ended, because {what}; its changes were thrown away."));
+            // As a shell says of a process that was killed.
+            process::ExitCode::from(128 + 9)
+        }
         Err(error) => {
             let code = match &error {
                 ShellError::Plan(_) | ShellError::NoTerminal => ExitCode::Usage,

@@ -100,6 +100,7 @@ pub const KEYS: &[Key] = &[
     key("sandbox.env", Some("--env"), "table of variables", "none", ByName, "Variables of the backend."),
     key("sandbox.pass_env", Some("--pass-env"), "list of variable names", "none", ByName, "Variables taken from outside; their values are secrets: finding one in the evidence fails the run."),
     key("sandbox.min_level", Some("--min-level"), "`full` or `landlock`", "`full`", Highest, "The lowest sandbox level that is accepted."),
+    key("sandbox.layer", Some("--layer"), "`auto`, `memory` or `disk`", "`auto`", Highest, "Where what is written to the work tree and to `overlay` mounts is kept during the run. `memory`: a tmpfs, limited by `limits.disk`. `disk`: below Proctor's state directory, where that limit is only watched. `auto`: in memory where the kernel can do that."),
 
     key("approvals.mode", Some("--approvals"), "`ask` or `deny`", "`deny`", Highest, "`ask`: on the controlling terminal. `deny`: every request is denied."),
     key("approvals.file", Some("--approvals"), "absolute path", "–", Highest, "Instead of `mode`: an answer log outside the work tree, read as it grows."),

@@ -89,6 +89,8 @@ pub struct RunOptions {
     pub approvals: Approvals,
     /// The lowest sandbox level that is accepted.
     pub min_level: Level,
+    /// Where the private layers of overlays lie.
+    pub layer: LayerPlace,
     /// The evidence directory, where one was named.
     pub evidence: Option<PathBuf>,
     /// The caller's nonce (lower-case hex), where one was given.
@@ -263,6 +265,18 @@ pub enum Level {
     Landlock,
     /// Namespaces, overlay, Landlock and seccomp.
     Full,
+}
+
+/// Where the private layers of overlays (the work tree's, and those of `--overlay`) lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LayerPlace {
+    /// In memory where the kernel can do that, else on disk.
+    Auto,
+    /// In memory: a tmpfs, whose size is limited.
+    Memory,
+    /// On disk, below Proctor's state directory: the size is watched.
+    Disk,
 }
 
 /// Where one effective value came from.

@@ -63,6 +63,7 @@ pub fn effective(options: &RunOptions, engine: &EngineProfile) -> Value {
         },
         "views": options.views,
         "min_level": options.min_level,
+        "layer": options.layer,
         "backend_sandbox": sandbox(&CheckSandbox {
             net: options.net,
             mounts: options.mounts.clone(),

@@ -167,6 +167,8 @@ pub struct RawSandbox {
     pub pass_env: Texts,
     /// Lowest accepted level.
     pub min_level: Option<Text>,
+    /// Where layers lie.
+    pub layer: Option<Text>,
 }
 
 /// `[approvals]`

@@ -13,7 +13,7 @@ use super::raw::RawProfile;
 use super::resolver::Resolver;
 use super::sandbox::{self, Which};
 use super::source::{ReadProblem, WorkTree, read};
-use super::{Level, ProfileId, RunOptions, fields, globs, policy, protect, values};
+use super::{LayerPlace, Level, ProfileId, RunOptions, fields, globs, policy, protect, values};
 
 /// The most bytes of a task: it travels in one environment string, `PROCTOR_TASK=...`, and execve(2) takes at most
 /// 128 KiB in one string, its NUL included.
@@ -120,6 +120,15 @@ pub fn resolve_layers(
         |raw| raw.sandbox.min_level.as_ref(),
         |text| values::word("sandbox level", text, &[("full", Level::Full), ("landlock", Level::Landlock)]),
     )?;
+    let (layer, _) = r.required(
+        "sandbox.layer",
+        |raw| raw.sandbox.layer.as_ref(),
+        |text| {
+            let places =
+                [("auto", LayerPlace::Auto), ("memory", LayerPlace::Memory), ("disk", LayerPlace::Disk)];
+            values::word("place for layers", text, &places)
+        },
+    )?;
     let approvals = fields::approvals(&mut r, tree)?;
     let nonce = match &request.nonce {
         Some(text) => Some(values::nonce(text).map_err(|bad| bad.at(Place::Option("--nonce".into())))?),
@@ -154,6 +163,7 @@ pub fn resolve_layers(
         passed: backend.passed,
         approvals,
         min_level,
+        layer,
         evidence: request.evidence.clone(),
         nonce,
         origins,

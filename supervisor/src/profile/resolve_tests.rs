@@ -107,6 +107,7 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(options.views, ["base"]);
     assert_eq!(options.approvals, Approvals::Deny);
     assert_eq!(options.min_level, Level::Full);
+    assert_eq!(options.layer, LayerPlace::Auto);
     assert_eq!((options.stage, options.nonce, options.evidence), (None, None, None));
 }
 
@@ -122,7 +123,7 @@ fn every_option_arrives() {
         --idle-timeout 2m --grace 0s --test-timeout 3m --review-timeout 4m --approval-timeout 5m --memory 1G \
         --pids-limit 10 --cpus 1.5 --disk 2G --max-log 3M --max-files 4 --max-patch 5M --net host --ro \
         /opt/g --rw /opt/h --overlay /opt/i --env C= --pass-env TOKEN --approvals {answers} --min-level \
-        landlock --evidence ev --nonce 00112233445566AA --enable-engine fake -- agent {task}";
+        landlock --layer disk --evidence ev --nonce 00112233445566AA --enable-engine fake -- agent {task}";
     let line = line.replace("{answers}", answers.to_str().unwrap());
     let words: Vec<String> = line.split(' ').map(|word| word.replace('·', " ")).collect();
     let options = world.good(&words.iter().map(String::as_str).collect::<Vec<_>>());
@@ -179,6 +180,7 @@ fn every_option_arrives() {
     );
     assert_eq!(options.approvals, Approvals::File(answers));
     assert_eq!(options.min_level, Level::Landlock);
+    assert_eq!(options.layer, LayerPlace::Disk);
     assert_eq!(options.evidence, Some("ev".into()));
     assert_eq!(options.nonce.as_deref(), Some("00112233445566aa"));
 }
@@ -310,7 +312,7 @@ fn the_digest_is_the_policys_and_nothing_elses() {
     let mut seen = vec![plain];
     let lines = "--timeout 31m; --memory 4G; --memory 5G; --deny-change x; --net host; --test-net host; --ro /opt/x; \
         --overlay /opt/x; --env A=1; --env A=2; --pass-env TOKEN; --no-test; --test x; --review x; \
-        --review x --review-by exit; --mutation none; --min-level landlock; --approvals ask; --cpus 2; \
+        --review x --review-by exit; --mutation none; --min-level landlock; --layer memory; --layer disk; --approvals ask; --cpus 2; \
         --max-files 3; --hide x; --protect x; --view rust; --engine fake";
     for words in lines.split("; ") {
         let words: Vec<&str> = words.split(' ').chain(["--", "true"]).collect();

@@ -61,6 +61,14 @@ impl Area {
         &self.path
     }
 
+    /// Another descriptor of it.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.dir.try_clone()
+    }
+
     /// Whose it is, where that is another user.
     pub fn owner(&self) -> Option<(u32, u32)> {
         self.owner

@@ -190,6 +190,7 @@ pub(super) async fn run(needs: Needs<'_>, interrupt: &mut Interrupt) -> Result<B
         over,
         asks: Some((&mut asks, &settler as &dyn Settle)),
         memory: started.watch_memory,
+        disk: started.disk_watch.clone(),
     };
     let finish = supervise(watched, times, interrupt, needs.ui.as_ref()).await.map_err(|e| e.to_string());
     if finish.is_err() {

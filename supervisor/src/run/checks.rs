@@ -155,6 +155,7 @@ async fn try_run(needs: &Needs<'_>, check: Check<'_>, interrupt: &mut Interrupt)
         over,
         asks: None,
         memory: started.watch_memory,
+        disk: started.disk_watch.clone(),
     };
     let times = Times { wall: check.timeout, idle: None, grace: options.timeouts.grace };
     let finish = supervise(watched, times, interrupt, needs.ui.as_ref()).await.map_err(|e| e.to_string());
@@ -180,6 +181,7 @@ fn stop_word(stop: &Stop) -> &'static str {
         Stop::OverCap(_) => "its output was more than the log takes",
         Stop::Requests => "it asked for approval",
         Stop::Memory(_) => "it used more memory than allowed",
+        Stop::Disk => "it wrote more to disk than allowed",
         Stop::Interrupted(_) => "the run was interrupted",
     }
 }

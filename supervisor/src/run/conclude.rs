@@ -293,7 +293,10 @@ impl Run<'_> {
                 &options.limits,
                 &options.timeouts,
                 started,
-                sandbox::disk_bytes(&options.limits, self.host.memory),
+                started.map_or_else(
+                    || sandbox::disk_bytes(&options.limits, self.host.memory),
+                    |s| s.limits.disk,
+                ),
             ),
             usage,
             timings: self.timeline.timings(),

@@ -27,8 +27,8 @@ pub struct Copied {
     pub manifest: Manifest,
     /// The view of the repository that was put into it.
     pub git: GitView,
-    /// Removed when this is dropped.
-    _area: Area,
+    /// Where it is, with home and temporary files; removed when this is dropped.
+    pub area: Area,
 }
 
 /// A specification for level `landlock`.
@@ -52,7 +52,7 @@ pub const NEVER: &[&str] = &[
     "own work tree path: the backend works on a copy at another path",
     "loopback network: there is none of the sandbox's own",
     "locks and leases on files that are shown reach the host's programs, and reading one can change its access time",
-    "disk limit: the size of one file is limited, all files together are not",
+    "disk limit: the size of one file is limited; the copy, the home and the temporary files together are watched, which is not enforcement",
 ];
 
 fn launcher(what: &str, e: impl std::fmt::Display) -> LaunchError {
@@ -224,7 +224,7 @@ fn copy_tree(
         writable: was.writable,
         hidden: Vec::new(),
     };
-    Ok((tree, Copied { tree: top, manifest, git, _area: area }))
+    Ok((tree, Copied { tree: top, manifest, git, area }))
 }
 
 /// Where the objects are for the sandbox: where they lie, or, where its uid could not read them, a copy.

@@ -5,15 +5,16 @@ use std::path::Path;
 
 use proctor_sandbox::enforced::Enforced;
 use proctor_sandbox::error::LaunchError;
-use proctor_sandbox::host::{Facts, probe_level};
+use proctor_sandbox::host::{self, Facts};
 use proctor_sandbox::launch::Launcher;
 use proctor_sandbox::spec::Level;
 
 use super::area::Area;
 use super::identity::HostId;
+use super::layers::LayerDir;
 use super::state_dirs::{self, StateDirs};
 use crate::mend;
-use crate::profile;
+use crate::profile::{self, LayerPlace};
 
 /// A level, and why it is not the higher one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,12 +54,13 @@ pub fn choose(
     dirs: &StateDirs,
     tree: &Path,
     lowest: profile::Level,
+    place: LayerPlace,
     run_id: &str,
 ) -> Result<Chosen, Unreached> {
     if lowest == profile::Level::Full {
         return Ok(Chosen { level: Level::Full, why_not_full: None });
     }
-    let full = match probe_full(launcher, tree) {
+    let full = match probe_full(launcher, &dirs.state, tree, place, run_id) {
         Ok(_) => return Ok(Chosen { level: Level::Full, why_not_full: None }),
         Err(unreached) => unreached,
     };
@@ -72,13 +74,49 @@ pub fn choose(
     }
 }
 
-/// Builds a sandbox of level `full` around `tree` in a throwaway child.
+/// A sandbox of level `full` that could be had, and how.
+#[derive(Debug)]
+pub struct Full {
+    /// What was in force.
+    pub enforced: Enforced,
+    /// Why its layers do not lie in memory, where they had to lie on disk.
+    pub memory: Option<LaunchError>,
+}
+
+/// Builds a sandbox of level `full` around `tree` in a throwaway child. As a run settles it: layers where `place` says,
+/// and else in memory, or on disk, below `state`, where the kernel refuses that.
 ///
 /// # Errors
 /// Why it cannot be built here.
-pub fn probe_full(launcher: &Launcher, tree: &Path) -> Result<Enforced, Unreached> {
-    let identity = HostId::take(state_dirs::uid_locks()).map_err(Unreached::plain)?;
-    probe_level(launcher, Level::Full, identity.identity, tree).map_err(|e| Unreached::new(&e))
+pub fn probe_full(
+    launcher: &Launcher,
+    state: &Path,
+    tree: &Path,
+    place: LayerPlace,
+    name: &str,
+) -> Result<Full, Unreached> {
+    let identity = HostId::take(state_dirs::uid_locks()).map_err(Unreached::plain)?.identity;
+    let on_disk = || {
+        let layers = LayerDir::create(state, name, "probe", identity).map_err(Unreached::plain)?;
+        let descriptor = layers.descriptor().map_err(Unreached::plain)?;
+        Ok(host::probe(launcher, identity, tree, Some(descriptor)))
+    };
+    if place == LayerPlace::Disk {
+        let enforced = on_disk()?.map_err(|e| Unreached::new(&e))?;
+        return Ok(Full { enforced, memory: None });
+    }
+    let refused = match host::probe(launcher, identity, tree, None) {
+        Ok(enforced) => return Ok(Full { enforced, memory: None }),
+        Err(e) if place == LayerPlace::Auto && host::memory_refused(&e) => e,
+        Err(e) => return Err(Unreached::new(&e)),
+    };
+    match on_disk()? {
+        Ok(enforced) => Ok(Full { enforced, memory: Some(refused) }),
+        Err(disk) => Err(Unreached {
+            why: format!("layers in memory: {refused}; on disk: {disk}"),
+            mend: Some(mend::of_layers(&refused, &disk, state, &Facts::read())),
+        }),
+    }
 }
 
 /// The same for level `landlock`, around a directory of its own.
@@ -90,5 +128,5 @@ pub fn probe_landlock(launcher: &Launcher, dirs: &StateDirs, name: &str) -> Resu
     let owner = (identity.identity.host_uid, identity.identity.host_gid);
     let area = Area::new(dirs, &format!("{name}-probe"), owner)
         .map_err(|e| Unreached::plain(format!("{}: {e}", Area::all(dirs).display())))?;
-    probe_level(launcher, Level::Landlock, identity.identity, area.path()).map_err(|e| Unreached::new(&e))
+    host::probe_landlock(launcher, identity.identity, area.path()).map_err(|e| Unreached::new(&e))
 }

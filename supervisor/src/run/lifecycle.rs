@@ -249,10 +249,17 @@ impl Run<'_> {
                 return Ok(());
             }
         };
-        let lowest = self.plan.resolved.options.min_level;
+        let options = &self.plan.resolved.options;
+        let (lowest, place) = (options.min_level, options.layer);
         let tree = self.plan.repo.root_path();
-        self.level = match level::choose(self.launcher, &self.plan.dirs, tree, lowest, &self.freshness.run_id)
-        {
+        self.level = match level::choose(
+            self.launcher,
+            &self.plan.dirs,
+            tree,
+            lowest,
+            place,
+            &self.freshness.run_id,
+        ) {
             Ok(chosen) => chosen,
             Err(Unreached { why, mend }) => {
                 self.facts.sandbox = SandboxFact::Unavailable { why, missing: Vec::new(), mend };

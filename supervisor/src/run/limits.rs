@@ -2,10 +2,12 @@
 //! keeps one, from looks at the sandbox where it does not, never from what a program prints or how it ends.
 
 use proctor_sandbox::cgroup::{Cgroup, CgroupUsage};
-use proctor_sandbox::spec::{Level, SandboxSpec};
+use proctor_sandbox::spec::{Level, SandboxSpec, Store};
 use rustix::process::{Resource, getrlimit};
 
+use super::disk_watch::Excess;
 use super::looks::Peaks;
+use super::sandbox::inodes;
 use crate::profile::Limits;
 
 /// What a program can be held by. The names are fixed (docs/contracts.md).
@@ -58,10 +60,16 @@ pub struct InForce {
     pub nproc: u64,
     /// RLIMIT_NOFILE.
     pub open_files: u64,
-    /// Bytes of the private file systems.
+    /// Bytes of everything that is written privately.
     pub disk: u64,
-    /// Their inodes.
+    /// Its inodes.
     pub inodes: u64,
+    /// Bytes of the private tmpfs: the same, but where a part of what is written lies on a disk.
+    pub tmpfs: u64,
+    /// Its inodes.
+    pub tmpfs_inodes: u64,
+    /// A part lies on a disk, where it is watched.
+    watched_disk: bool,
     version: usize,
     memory_cgroup: bool,
     tasks_cgroup: bool,
@@ -73,8 +81,8 @@ pub struct InForce {
 }
 
 impl InForce {
-    /// For a sandbox about to be started with this specification, in this cgroup.
-    pub fn new(limits: &Limits, spec: &SandboxSpec, cgroup: Option<&Cgroup>) -> Self {
+    /// For a sandbox about to be started with this specification, in this cgroup, which may write `disk` bytes.
+    pub fn new(limits: &Limits, spec: &SandboxSpec, cgroup: Option<&Cgroup>, disk: u64) -> Self {
         let full = spec.level == Level::Full;
         // The sandbox lowers and never raises: a caller's own hard limit stays where it is lower.
         let lowest = |resource: Resource, value: u64| {
@@ -85,8 +93,11 @@ impl InForce {
             tasks: limits.pids.value,
             nproc: lowest(Resource::Nproc, spec.limits.tasks.saturating_add(1)),
             open_files: lowest(Resource::Nofile, spec.limits.open_files),
-            disk: spec.limits.disk,
-            inodes: spec.limits.inodes,
+            disk,
+            inodes: inodes(disk),
+            tmpfs: spec.limits.disk,
+            tmpfs_inodes: spec.limits.inodes,
+            watched_disk: !full || spec.store == Store::Disk,
             version: usize::from(cgroup.is_some_and(|c| c.version() == "v2")),
             memory_cgroup: cgroup.is_some_and(Cgroup::limits_memory),
             tasks_cgroup: cgroup.is_some_and(Cgroup::limits_tasks),
@@ -109,6 +120,7 @@ impl InForce {
             "pids" if self.tasks_cgroup => mechanism::PIDS[self.version],
             "pids" if self.own_tasks => mechanism::NPROC,
             "cpus" if self.cpu_cgroup => mechanism::CPU[self.version],
+            "disk" | "inodes" if self.watched_disk => mechanism::WATCHER,
             "disk" if self.own_store => mechanism::SIZE,
             "inodes" if self.own_store => mechanism::INODES,
             "open_files" => mechanism::NOFILE,
@@ -152,9 +164,9 @@ pub(super) fn hits(limits: &InForce, usage: Option<&CgroupUsage>, peaks: &Peaks)
             witness: "the tasks seen were as many as RLIMIT_NPROC lets be".into(),
         });
     }
-    for (full, what, limit, witness) in [
-        (peaks.disk_full, "disk", limits.disk, "fstatfs: no block was free"),
-        (peaks.inodes_full, "inodes", limits.inodes, "fstatfs: no inode was free"),
+    for (full, what, limit, mechanism, witness) in [
+        (peaks.disk_full, "disk", limits.tmpfs, mechanism::SIZE, "fstatfs: no block was free"),
+        (peaks.inodes_full, "inodes", limits.tmpfs_inodes, mechanism::INODES, "fstatfs: no inode was free"),
     ] {
         if full {
             found.push(Hit {
@@ -162,11 +174,12 @@ pub(super) fn hits(limits: &InForce, usage: Option<&CgroupUsage>, peaks: &Peaks)
                 option: Some("--disk"),
                 limit,
                 seen: None,
-                mechanism: limits.mechanism(what),
+                mechanism,
                 witness: witness.into(),
             });
         }
     }
+    found.extend(peaks.excess.map(|excess| written(limits, excess)));
     if peaks.open_files >= limits.open_files {
         found.push(Hit {
             what: "open_files",
@@ -178,6 +191,32 @@ pub(super) fn hits(limits: &InForce, usage: Option<&CgroupUsage>, peaks: &Peaks)
         });
     }
     found
+}
+
+/// What was written to a disk.
+fn written(limits: &InForce, excess: Excess) -> Hit {
+    let hit = |what, option, limit, seen, witness: &str| Hit {
+        what,
+        option,
+        limit,
+        seen: Some(seen),
+        mechanism: mechanism::WATCHER,
+        witness: witness.into(),
+    };
+    let option = Some("--disk");
+    match excess {
+        Excess::Bytes(seen) => {
+            hit("disk", option, limits.disk, seen, "the size seen of all that was written")
+        }
+        Excess::Files(seen) => {
+            hit("inodes", option, limits.inodes, seen, "the number seen of all files that were written")
+        }
+        // The option would not help.
+        Excess::FreeSpace { free, kept } => {
+            let witness = "fstatfs: less is free than is kept for others on the disk that it was written to";
+            hit("free disk space", None, kept, free, witness)
+        }
+    }
 }
 
 fn memory(limits: &InForce, counted: &CgroupUsage, peaks: &Peaks, found: &mut Vec<Hit>) {
@@ -220,6 +259,9 @@ mod tests {
             open_files: 64,
             disk: 5000,
             inodes: 50,
+            tmpfs: 5000,
+            tmpfs_inodes: 50,
+            watched_disk: false,
             version,
             memory_cgroup: cgroup,
             tasks_cgroup: cgroup,
@@ -264,7 +306,14 @@ mod tests {
 
     #[test]
     fn what_has_no_counter_is_named_as_it_was_seen() {
-        let peaks = Peaks { resident: 1001, tasks: 31, open_files: 64, disk_full: true, inodes_full: true };
+        let peaks = Peaks {
+            resident: 1001,
+            tasks: 31,
+            open_files: 64,
+            disk_full: true,
+            inodes_full: true,
+            excess: None,
+        };
         let found = hits(&limits(0, false), None, &peaks);
         let expected = [
             ("memory", "watcher"),
@@ -275,6 +324,24 @@ mod tests {
         ];
         assert_eq!(named(&found), expected);
         assert_eq!((found[0].seen, found[1].seen, found[1].limit), (Some(1001), Some(30), 30));
+    }
+
+    #[test]
+    fn what_is_written_to_a_disk_is_watched_and_its_tmpfs_is_still_a_limit() {
+        let limits = InForce { watched_disk: true, tmpfs: 3000, tmpfs_inodes: 30, ..limits(1, true) };
+        assert_eq!((limits.mechanism("disk"), limits.mechanism("inodes")), ("watcher", "watcher"));
+        let cases = [
+            (Excess::Bytes(6000), "disk", Some("--disk"), 5000, 6000),
+            (Excess::Files(60), "inodes", Some("--disk"), 50, 60),
+            (Excess::FreeSpace { free: 7, kept: 9 }, "free disk space", None, 9, 7),
+        ];
+        for (excess, what, option, limit, seen) in cases {
+            let found = hits(&limits, None, &Peaks { excess: Some(excess), ..Peaks::default() });
+            assert_eq!(named(&found), [(what, "watcher")]);
+            assert_eq!((found[0].option, found[0].limit, found[0].seen), (option, limit, Some(seen)));
+        }
+        let found = hits(&limits, None, &Peaks { disk_full: true, ..Peaks::default() });
+        assert_eq!((named(&found), found[0].limit), (vec![("disk", "tmpfs size")], 3000));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Looking at a running sandbox from outside, a few times a second, on a thread of its own: what the kernel keeps no
 //! counter of (tasks against RLIMIT_NPROC, descriptors against RLIMIT_NOFILE, a private file system that was full for a
-//! while), and the resident size where no cgroup limits memory. Looking enforces nothing, but that what is larger than
-//! its memory limit is reported to be stopped. What a look misses is not known: such limits are advisory.
+//! while), the resident size where no cgroup limits memory, and the size of what is written to a disk (`disk_watch`).
+//! Looking enforces nothing, but that what is larger than its limit is reported to be stopped. What a look misses is not
+//! known: such limits are advisory.
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
@@ -13,6 +14,8 @@ use std::time::Duration;
 use proctor_sandbox::running::{DiskUsage, Running};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::disk_watch::{DiskWatch, Excess};
+
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Processes that are looked at, at the most: a fork bomb must not stop the watcher.
@@ -21,10 +24,21 @@ const MAX_PROCESSES: usize = 10_000;
 const FULL: u64 = 16 << 10;
 
 /// What is looked for.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Wanted {
     /// Bytes that all processes together may have resident, where nothing enforces them.
     pub memory: Option<u64>,
+    /// What is written to a disk, where nothing limits it.
+    pub disk: Option<Arc<DiskWatch>>,
+}
+
+/// What is larger than it may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    /// The processes: so many bytes are resident.
+    Memory(u64),
+    /// What was written to a disk.
+    Disk,
 }
 
 /// The most that was seen in any look. Lower bounds: more may have been there between two looks.
@@ -40,6 +54,8 @@ pub(super) struct Peaks {
     pub disk_full: bool,
     /// Their inodes were used up.
     pub inodes_full: bool,
+    /// What was written to a disk was too much: as it was seen first.
+    pub excess: Option<Excess>,
 }
 
 impl Peaks {
@@ -49,6 +65,7 @@ impl Peaks {
         self.open_files = self.open_files.max(other.open_files);
         self.disk_full |= other.disk_full;
         self.inodes_full |= other.inodes_full;
+        self.excess = self.excess.or(other.excess);
     }
 
     /// Takes the state of the private file systems into account.
@@ -65,26 +82,34 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    /// Starts looking. What has more resident than it may is told to `over`, once, with the bytes seen.
+    /// Starts looking. What is larger than it may be is told to `over`, each once.
     ///
     /// # Errors
     /// There is no thread to be had.
     pub(super) fn start(
         running: Arc<Running>,
         wanted: Wanted,
-        over: UnboundedSender<u64>,
+        over: UnboundedSender<Over>,
     ) -> std::io::Result<Self> {
         let (stop, stopped) = sync_channel(0);
         let thread = std::thread::Builder::new().name("watch".into()).spawn(move || {
             let mut peaks = Peaks::default();
-            let mut told = false;
+            let (mut told_memory, mut told_disk) = (false, false);
+            let mut walk = None;
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(INTERVAL) {
-                let look = look(&running);
+                let mut look = look(&running);
+                if let Some(disk) = &wanted.disk {
+                    look.excess = disk.step(&mut walk, private(&running));
+                }
                 peaks.take(look);
-                if !told && wanted.memory.is_some_and(|limit| look.resident > limit) {
-                    // Nobody may be there any more to be told.
-                    let _ = over.send(look.resident);
-                    told = true;
+                // Nobody may be there any more to be told.
+                if !told_memory && wanted.memory.is_some_and(|limit| look.resident > limit) {
+                    let _ = over.send(Over::Memory(look.resident));
+                    told_memory = true;
+                }
+                if !told_disk && look.excess.is_some() {
+                    let _ = over.send(Over::Disk);
+                    told_disk = true;
                 }
             }
             peaks
@@ -97,6 +122,12 @@ impl Watcher {
         drop(self.stop);
         self.thread.join().ok()
     }
+}
+
+/// Bytes in the private file systems, which count under the same limit as what is written to a disk. Level `landlock`
+/// has none.
+pub(super) fn private(running: &Running) -> u64 {
+    running.disk_usage().map_or(0, |usage| usage.bytes)
 }
 
 /// One look. What is gone meanwhile, or cannot be looked at, counts nothing.
@@ -167,6 +198,12 @@ mod tests {
         peaks.take(Peaks { tasks: 5, open_files: 1, disk_full: true, ..Peaks::default() });
         peaks.take(Peaks::default());
         peaks.disk(&DiskUsage { bytes: 1, free: 1 << 20, free_inodes: 0 });
-        assert_eq!(peaks, Peaks { resident: 0, tasks: 5, open_files: 9, disk_full: true, inodes_full: true });
+        let expected =
+            Peaks { tasks: 5, open_files: 9, disk_full: true, inodes_full: true, ..Peaks::default() };
+        assert_eq!(peaks, expected);
+        peaks.take(Peaks { excess: Some(Excess::Files(8)), ..Peaks::default() });
+        peaks.take(Peaks { excess: Some(Excess::Bytes(9)), ..Peaks::default() });
+        peaks.take(Peaks::default());
+        assert_eq!(peaks.excess, Some(Excess::Files(8)), "the first is what it was stopped for");
     }
 }

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use proctor_sandbox::error::LaunchError;
 use proctor_sandbox::host::Facts as HostFacts;
 use proctor_sandbox::spec::Level;
 
@@ -10,14 +9,13 @@ use super::backend::{self, BackendError};
 use super::interrupt::Interrupt;
 use super::lifecycle::{Run, approval_fact, supervisor};
 use super::limits::{Hit, hits, mechanism};
-use super::looks::Peaks;
+use super::looks::{Peaks, private};
 use super::sandbox::{StartError, Started};
 use super::settle;
 use super::supervise::{Finish, MAX_REQUESTS, Stop};
 use super::watch::{Watched, tell};
 use crate::event::{EventType, NewEvent, format_micros, now_micros};
 use crate::evidence::payload;
-use crate::mend;
 use crate::verdict::{self, ContradictionFact, Ending, LimitFact, Phase, SandboxFact, TimeoutFact, TreeEnd};
 
 impl Run<'_> {
@@ -38,9 +36,7 @@ impl Run<'_> {
             }
             Err(error) => {
                 let mend = match &error {
-                    BackendError::Start(StartError::Sandbox(error @ LaunchError::Step(_))) => {
-                        Some(mend::of(error, &HostFacts::read()))
-                    }
+                    BackendError::Start(error) => error.mend(&self.plan.dirs.state, &HostFacts::read()),
                     _ => None,
                 };
                 let why = error.to_string();
@@ -164,7 +160,7 @@ impl Run<'_> {
                         self.output_limit("approval requests", None, limit, None, phase, mechanism::REQUESTS);
                     }
                     // Counted by the capture and the watcher, which know how much there was.
-                    Stop::OverCap(_) | Stop::Memory(_) => {}
+                    Stop::OverCap(_) | Stop::Memory(_) | Stop::Disk => {}
                 }
                 Ending::Stopped
             }
@@ -212,6 +208,11 @@ impl Run<'_> {
             Ok(usage) => peaks.disk(&usage),
             Err(_) if started.running.level() == Level::Landlock => {}
             Err(error) => self.log.defect(error.to_string()),
+        }
+        if let Some(watch) = &started.disk_watch {
+            // Once more, also for what came between two looks; what it was stopped for is told as it was seen.
+            let last = watch.look(private(&started.running));
+            peaks.excess = peaks.excess.or(last);
         }
         let usage = started.running.cgroup_usage().unwrap_or_else(|error| {
             // Whether a limit was hit is not known: that is no pass.

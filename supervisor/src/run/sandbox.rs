@@ -2,26 +2,30 @@
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use proctor_sandbox::cgroup::{Cgroup, CgroupLimits};
 use proctor_sandbox::enforced::Mechanism;
 use proctor_sandbox::error::LaunchError;
+use proctor_sandbox::host::{self, Facts as HostFacts};
 use proctor_sandbox::launch::{Descriptors, Launcher};
 use proctor_sandbox::running::Running;
 use proctor_sandbox::seed::Seed;
-use proctor_sandbox::spec::{self, InjectedFile, Level, Mount, Program, SandboxSpec, Tree};
+use proctor_sandbox::spec::{self, InjectedFile, Level, Mount, Program, SandboxSpec, Store, Tree};
 use rustix::fs::fstat;
 
 use super::confined::{self, Copied};
+use super::disk_watch::DiskWatch;
 use super::identity::{HostId, IdentityError};
+use super::layers::{LayerDir, LayerDirError};
 use super::limits::InForce;
 use super::plan::Plan;
 use super::state_dirs;
 use super::view;
 use super::watch::Watch;
-use crate::profile::{Limits, Network};
+use crate::mend;
+use crate::profile::{LayerPlace, Limits, Network};
 
 /// Open files of one process.
 pub(super) const OPEN_FILES: u64 = 65_536;
@@ -71,6 +75,10 @@ pub struct Started {
     pub limits: InForce,
     /// At level `landlock` the copy that it works on; else the overlay's upper layer is the sandbox's.
     pub copied: Option<Arc<Copied>>,
+    /// The watch over what lies on a disk, where nothing limits it: layers, or that copy.
+    pub disk_watch: Option<Arc<DiskWatch>>,
+    /// The directory of layers on disk. Behind `running`, which is dead when it is dropped.
+    pub layers: Option<LayerDir>,
     /// Held while the sandbox lives.
     pub identity: HostId,
     /// Who answers its listener; taken when it is over.
@@ -92,9 +100,34 @@ pub enum StartError {
     /// A limit that the operator set cannot be enforced here.
     #[error("{0}")]
     Limit(String),
+    /// No place on disk.
+    #[error(transparent)]
+    LayerDir(#[from] LayerDirError),
+    /// Neither place for layers can be had.
+    #[error("neither memory nor disk can hold the sandbox's layers: in memory: {memory}; on disk: {disk}")]
+    Layers {
+        /// Why not in memory.
+        memory: LaunchError,
+        /// Why not on disk.
+        disk: Box<StartError>,
+    },
 }
 
-/// Bytes of the private file systems: what was set, or the default within half of the memory that backs them.
+impl StartError {
+    /// What to do about the host, where that is known and not in the text.
+    pub fn mend(&self, state: &Path, facts: &HostFacts) -> Option<String> {
+        match self {
+            Self::Sandbox(error @ LaunchError::Step(_)) => Some(mend::of(error, facts)),
+            Self::Layers { memory, disk } => match &**disk {
+                Self::Sandbox(error) => Some(mend::of_layers(memory, error, state, facts)),
+                other => other.mend(state, facts),
+            },
+            _ => None,
+        }
+    }
+}
+
+/// Bytes of the private tmpfs: what was set, or the default within half of the memory that backs them.
 pub fn disk_bytes(limits: &Limits, memory: u64) -> u64 {
     if limits.disk.explicit { limits.disk.value } else { limits.disk.value.min(memory / 2) }
 }
@@ -104,12 +137,38 @@ pub fn inodes(disk: u64) -> u64 {
     (disk / (16 << 10)).clamp(*INODES.start(), *INODES.end())
 }
 
+/// Where the layers of one sandbox lie, and what is made of the limit.
+struct Place {
+    store: Store,
+    /// Bytes of the tmpfs.
+    tmpfs: u64,
+    /// Bytes of everything.
+    disk: u64,
+}
+
+impl Place {
+    fn new(store: Store, limits: &Limits, memory: u64) -> Self {
+        match store {
+            Store::Memory => {
+                let disk = disk_bytes(limits, memory);
+                Self { store, tmpfs: disk, disk }
+            }
+            Store::Disk => Self { store, tmpfs: limits.disk.value.min(memory / 2), disk: limits.disk.value },
+        }
+    }
+
+    /// At level `landlock`, which has no layers and no tmpfs: everything is on disk.
+    fn landlock(limits: &Limits) -> Self {
+        Self { store: Store::Memory, tmpfs: limits.disk.value, disk: limits.disk.value }
+    }
+}
+
 /// The specification of one sandbox.
-pub fn specification(
+fn specification(
     plan: &Plan,
     wanted: &Wanted,
     identity: spec::Identity,
-    disk: u64,
+    place: &Place,
 ) -> Result<SandboxSpec, LaunchError> {
     let root = plan.repo.root_path();
     let stat = fstat(plan.repo.root_fd())
@@ -137,15 +196,18 @@ pub fn specification(
         // What a test or a reviewer lacks is granted by other options.
         watch_paths: plan.learning && wanted.role == "backend",
         limits: spec::Limits {
-            disk,
-            inodes: inodes(disk),
+            disk: place.tmpfs,
+            inodes: inodes(place.tmpfs),
             tasks: plan.resolved.options.limits.pids.value,
             open_files: OPEN_FILES,
         },
+        store: place.store,
     })
 }
 
 /// Starts a sandbox. Returns when its program was executed.
+///
+/// Where its layers lie is settled by trying: in memory first, and on disk where the kernel refuses that.
 ///
 /// # Errors
 /// Nothing of it is alive.
@@ -157,19 +219,80 @@ pub fn start(
     wanted: Wanted,
 ) -> Result<Started, StartError> {
     let limits = &plan.resolved.options.limits;
+    let chosen = plan.resolved.options.layer;
+    let place = |store| Place::new(store, limits, memory);
+    if wanted.level == Level::Landlock {
+        if chosen == LayerPlace::Memory {
+            return Err(StartError::Limit(
+                "--layer memory was given and level landlock works on a copy on disk: leave the option out, or run where level full is to be had".into(),
+            ));
+        }
+        if limits.disk.explicit && chosen != LayerPlace::Disk {
+            return Err(StartError::Limit(
+                "--disk was given and level landlock has no file system of its own to limit: leave the option out, say --layer disk too, with which it is watched, or run where level full is to be had".into(),
+            ));
+        }
+        return start_in(launcher, plan, run_id, &Place::landlock(limits), &wanted);
+    }
+    if chosen == LayerPlace::Disk {
+        return start_in(launcher, plan, run_id, &place(Store::Disk), &wanted);
+    }
+    match start_in(launcher, plan, run_id, &place(Store::Memory), &wanted) {
+        Err(StartError::Sandbox(refused)) if chosen == LayerPlace::Auto && host::memory_refused(&refused) => {
+            if limits.disk.explicit {
+                return Err(StartError::Limit(format!(
+                    "--disk was given and nothing can enforce it here: this kernel has no private layers in memory ({refused}); leave the option out, or say --layer disk too, with which it is watched"
+                )));
+            }
+            start_in(launcher, plan, run_id, &place(Store::Disk), &wanted).map_err(|disk| match disk {
+                disk @ (StartError::Sandbox(_) | StartError::LayerDir(_)) => {
+                    StartError::Layers { memory: refused, disk: Box::new(disk) }
+                }
+                other => other,
+            })
+        }
+        other => other,
+    }
+}
+
+fn start_in(
+    launcher: &Launcher,
+    plan: &Plan,
+    run_id: &str,
+    place: &Place,
+    wanted: &Wanted,
+) -> Result<Started, StartError> {
+    let limits = &plan.resolved.options.limits;
     let identity = HostId::take(state_dirs::uid_locks())?;
-    let disk = disk_bytes(limits, memory);
     let name = format!("proctor-{run_id}-{}", wanted.role);
-    let mut spec = specification(plan, &wanted, identity.identity, disk).map_err(StartError::Sandbox)?;
+    let mut spec = specification(plan, wanted, identity.identity, place).map_err(StartError::Sandbox)?;
+    let descriptor = |e: std::io::Error| {
+        StartError::Sandbox(LaunchError::Launcher(format!("no descriptor is to be had: {e}")))
+    };
     let mut missing = Vec::new();
     let mut copied = None;
+    let mut watched = None;
     if wanted.level == Level::Landlock {
         let confined =
             confined::confine(plan, spec, &name, &wanted.tree_seed).map_err(StartError::Sandbox)?;
         missing = confined.missing;
         spec = confined.spec;
+        let dir = confined.copied.area.descriptor().map_err(descriptor)?;
+        watched = Some(DiskWatch::area(dir, place.disk, inodes(place.disk)));
         copied = Some(confined.copied);
     }
+    let layers = match place.store {
+        Store::Memory => None,
+        Store::Disk => Some(LayerDir::create(&plan.dirs.state, run_id, wanted.role, identity.identity)?),
+    };
+    if let Some(layers) = &layers {
+        let dir = layers.descriptor().map_err(descriptor)?;
+        watched = Some(DiskWatch::layers(dir, place.disk, inodes(place.disk)));
+        missing.push("disk limit: the layers of the work tree and of overlays lie on disk, where their size is watched, which is not enforcement".to_owned());
+    }
+    let disk_watch = watched.transpose().map_err(|e| {
+        StartError::Sandbox(LaunchError::Launcher(format!("what is written to disk cannot be watched: {e}")))
+    })?;
     let wanted_limits = CgroupLimits {
         memory: Some(limits.memory.value),
         tasks: Some(limits.pids.value + 1),
@@ -182,12 +305,7 @@ pub fn start(
     if has(Cgroup::limits_tasks) {
         spec.limits.tasks += BEHIND_CGROUP;
     }
-    let in_force = InForce::new(limits, &spec, cgroup.as_ref());
-    if wanted.level == Level::Landlock && limits.disk.explicit {
-        return Err(StartError::Limit(
-            "--disk was given and level landlock has no file system of its own to limit: leave the option out, or run where level full is to be had".into(),
-        ));
-    }
+    let in_force = InForce::new(limits, &spec, cgroup.as_ref(), place.disk);
     let mut watch_memory = None;
     let memory_enforced = has(Cgroup::limits_memory);
     if !memory_enforced && limits.memory.explicit {
@@ -212,12 +330,19 @@ pub fn start(
         ));
     }
     let (upper_seed, tree_seed) = match wanted.level {
-        Level::Full => (plan.git.seed.clone(), wanted.tree_seed),
+        Level::Full => (plan.git.seed.clone(), wanted.tree_seed.clone()),
         // The copy has them already.
         Level::Landlock => (Seed::new(), Seed::new()),
     };
-    let descriptors =
-        Descriptors { stdio: wanted.stdio, upper_seed, tree_seed, cgroup, terminal: wanted.terminal };
+    let stdio: Result<Vec<OwnedFd>, _> = wanted.stdio.iter().map(OwnedFd::try_clone).collect();
+    let descriptors = Descriptors {
+        stdio: stdio.map_err(descriptor)?,
+        upper_seed,
+        tree_seed,
+        cgroup,
+        terminal: wanted.terminal,
+        layers: layers.as_ref().map(LayerDir::descriptor).transpose().map_err(descriptor)?,
+    };
     let cwd = spec.program.as_ref().map_or_else(PathBuf::new, |program| program.cwd.clone());
     let running = launcher.launch(&spec, descriptors).map_err(|e| match e {
         LaunchError::Exec { .. } => StartError::Program(e),
@@ -273,7 +398,17 @@ pub fn start(
             missing.push("supplementary groups: an ordinary user cannot drop the caller's own".to_owned());
         }
     }
-    Ok(Started { running, missing, watch_memory, limits: in_force, copied, identity, watch })
+    Ok(Started {
+        running,
+        missing,
+        watch_memory,
+        limits: in_force,
+        copied,
+        disk_watch: disk_watch.map(Arc::new),
+        layers,
+        identity,
+        watch,
+    })
 }
 
 /// Whether the host hands core dumps to a program (core(5)). Unreadable counts as yes.

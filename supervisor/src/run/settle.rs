@@ -189,13 +189,15 @@ pub(super) fn usage(started: &Started, finish: Option<&Finish>, output: u64) -> 
     // The sandbox's own init is no task of the program's. What was seen from outside is a lower bound.
     let seen = finish.map(|f| f.peaks.tasks).filter(|tasks| *tasks > 0);
     let tasks = cgroup.and_then(|u| u.task_peak).or(seen);
+    let private = started.running.disk_usage().ok().map(|d| d.bytes);
+    let on_disk = started.disk_watch.as_ref().map(|watch| watch.seen());
     UsageInfo {
         user_us: ended.map(|e| e.user_micros),
         system_us: ended.map(|e| e.system_micros),
         max_memory: cgroup.and_then(|u| u.memory_peak).or_else(|| ended.map(|e| e.max_rss_kib * 1024)),
         max_tasks: tasks.map(|tasks| tasks.saturating_sub(1)),
         cpu_throttled: cgroup.and_then(|u| u.cpu_throttled),
-        disk: started.running.disk_usage().ok().map(|d| d.bytes),
+        disk: (private.is_some() || on_disk.is_some()).then(|| private.unwrap_or(0) + on_disk.unwrap_or(0)),
         output: Some(output),
     }
 }

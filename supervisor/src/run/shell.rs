@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use proctor_sandbox::launch::Launcher;
-use proctor_sandbox::running::{Ended, Running};
+use proctor_sandbox::running::Ended;
 use proctor_sandbox::seed::Seed;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
@@ -22,8 +22,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::hidden::masks;
 use super::interrupt::Interrupt;
 use super::level;
+use super::looks::{self, Over, Watcher};
 use super::plan::{Plan, PlanError};
-use super::sandbox::{self, StartError, Wanted};
+use super::sandbox::{self, StartError, Started, Wanted};
 use super::view;
 use crate::changes::survey::survey;
 use crate::exit::StopSignal;
@@ -65,6 +66,8 @@ pub enum ShellEnd {
     Ended(Ended),
     /// A signal to Proctor ended it.
     Stopped(StopSignal),
+    /// It was larger than it may be where nothing enforces that; says what.
+    TooLarge(&'static str),
 }
 
 fn host<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> ShellError {
@@ -95,8 +98,9 @@ pub fn shell(
         .map_err(ShellError::Hidden)?;
     let (master, slave) = pseudo_terminal(&own)?;
     let options = &plan.resolved.options;
-    let chosen = level::choose(launcher, &plan.dirs, plan.repo.root_path(), options.min_level, &run_id)
-        .map_err(|unreached| ShellError::Unreached(unreached.why))?;
+    let chosen =
+        level::choose(launcher, &plan.dirs, plan.repo.root_path(), options.min_level, options.layer, &run_id)
+            .map_err(|unreached| ShellError::Unreached(unreached.why))?;
     let copy = || slave.try_clone().map_err(host("a descriptor"));
     let wanted = Wanted {
         role: "shell",
@@ -123,7 +127,7 @@ pub fn shell(
     drop(entered);
     started(&sandbox.missing);
     let raw = Raw::enter(&own)?;
-    let end = runtime.block_on(attend(Arc::clone(&sandbox.running), master, screen, interrupt, resized));
+    let end = runtime.block_on(attend(&sandbox, master, screen, interrupt, resized));
     drop(raw);
     // A thread may still wait for a key; it ends with the process.
     runtime.shutdown_background();
@@ -193,12 +197,13 @@ impl Drop for Raw<'_> {
 
 /// Carries keys in and output out until everything inside is dead.
 async fn attend(
-    running: Arc<Running>,
+    sandbox: &Started,
     master: OwnedFd,
     screen: Box<dyn Write + Send>,
     mut interrupt: Interrupt,
     mut resized: tokio::signal::unix::Signal,
 ) -> Result<ShellEnd, ShellError> {
+    let running = Arc::clone(&sandbox.running);
     let dead = Arc::new(AtomicBool::new(false));
     let copy = || master.try_clone().map_err(host("a descriptor"));
     let (keys, output) = (copy()?, copy()?);
@@ -219,12 +224,22 @@ async fn attend(
         .map_err(host("a thread"))?;
     let waiter = Arc::clone(&running);
     let mut waiting = tokio::task::spawn_blocking(move || waiter.wait());
+    let (tell, mut too_large) = tokio::sync::mpsc::unbounded_channel();
+    let watched = looks::Wanted { memory: sandbox.watch_memory, disk: sandbox.disk_watch.clone() };
+    let watcher = Watcher::start(Arc::clone(&running), watched, tell).map_err(host("a thread"))?;
     let mut stopped = None;
     let ended = loop {
         tokio::select! {
             ended = &mut waiting => break ended,
             signal = interrupt.next() => {
-                stopped = Some(signal);
+                stopped = Some(ShellEnd::Stopped(signal));
+                running.kill();
+            }
+            Some(over) = too_large.recv() => {
+                stopped = Some(ShellEnd::TooLarge(match over {
+                    Over::Memory(_) => "its processes were larger than the memory limit",
+                    Over::Disk => "it wrote more to disk than the limit",
+                }));
                 running.kill();
             }
             _ = resized.recv() => resize(&master),
@@ -232,11 +247,12 @@ async fn attend(
     };
     dead.store(true, Ordering::Release);
     let wrote = shown.join();
+    drop(watcher);
     let ended = ended.map_err(host("the waiting thread"))?.map_err(host("waiting for the sandbox"))?;
     if wrote.is_err() {
         return Err(ShellError::Host("the thread that shows output panicked".into()));
     }
-    Ok(stopped.map_or(ShellEnd::Ended(ended), ShellEnd::Stopped))
+    Ok(stopped.unwrap_or(ShellEnd::Ended(ended)))
 }
 
 fn ready(fd: &OwnedFd, events: PollFlags, limit: Option<Duration>) -> bool {

@@ -12,8 +12,9 @@ use proctor_sandbox::running::{Ended, Running};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant as TokioInstant, sleep_until};
 
+use super::disk_watch::DiskWatch;
 use super::interrupt::Interrupt;
-use super::looks::{self, Peaks, Watcher};
+use super::looks::{self, Over, Peaks, Watcher};
 use super::progress::Ui;
 use crate::capture::Progress;
 use crate::exit::StopSignal;
@@ -48,6 +49,8 @@ pub(super) enum Stop {
     Requests,
     /// Its processes together were larger than the limit: so many bytes, as the watcher saw it.
     Memory(u64),
+    /// What it wrote to disk was larger than the limit, as the watcher saw it.
+    Disk,
     /// The run was interrupted.
     Interrupted(StopSignal),
 }
@@ -97,6 +100,8 @@ pub(super) struct Watched<'a> {
     pub asks: Option<(&'a mut mpsc::UnboundedReceiver<Ask>, &'a dyn Settle)>,
     /// Bytes of memory to watch where nothing enforces them.
     pub memory: Option<u64>,
+    /// What it writes to disk, where nothing limits it.
+    pub disk: Option<Arc<DiskWatch>>,
 }
 
 /// Waits for the end, stopping it where a limit says so.
@@ -120,7 +125,7 @@ pub(super) async fn supervise(
         .map_err(|e| LaunchError::Launcher(format!("no thread to wait with: {e}")))?;
 
     let (tell, mut too_large) = mpsc::unbounded_channel();
-    let wanted = looks::Wanted { memory: watched.memory };
+    let wanted = looks::Wanted { memory: watched.memory, disk: watched.disk.clone() };
     let watcher = Watcher::start(Arc::clone(&watched.running), wanted, tell)
         .map_err(|e| LaunchError::Launcher(format!("no thread to watch with: {e}")))?;
     let wall = TokioInstant::from_std(started + times.wall);
@@ -162,7 +167,10 @@ pub(super) async fn supervise(
                     request = Some(Stop::Interrupted(signal));
                 }
             }
-            Some(seen) = too_large.recv() => request = Some(Stop::Memory(seen)),
+            Some(over) = too_large.recv() => request = Some(match over {
+                Over::Memory(seen) => Stop::Memory(seen),
+                Over::Disk => Stop::Disk,
+            }),
             Some(name) = watched.over.recv() => request = Some(Stop::OverCap(name)),
             () = sleep_until(wall), if stop.is_none() => request = Some(Stop::Wall),
             () = sleep_until(kill_at.unwrap_or(wall)), if kill_at.is_some() => {
@@ -190,8 +198,8 @@ pub(super) async fn supervise(
             }
         }
         let Some(why) = request else { continue };
-        // What floods or eats memory gets no grace: it would go on meanwhile.
-        let greedy = matches!(why, Stop::OverCap(_) | Stop::Memory(_) | Stop::Requests);
+        // What floods, or eats memory or disk, gets no grace: it would go on meanwhile.
+        let greedy = matches!(why, Stop::OverCap(_) | Stop::Memory(_) | Stop::Disk | Stop::Requests);
         if stop.is_some() {
             if greedy {
                 watched.running.kill();

@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use proctor_sandbox::launch::{Descriptors, Launcher};
-use proctor_sandbox::spec::{Identity, Level, Limits, Mount, Network, Program, SandboxSpec, Tree};
+use proctor_sandbox::spec::{Identity, Level, Limits, Mount, Network, Program, SandboxSpec, Store, Tree};
 use serde_json::Value;
 
 use crate::stats::{Subject, interleaved};
@@ -54,6 +54,7 @@ fn specification(tree: &Path, network: Network) -> Result<SandboxSpec> {
         watched: false,
         watch_paths: false,
         limits: Limits { disk: 1 << 30, inodes: 100_000, tasks: 512, open_files: 1024 },
+        store: Store::Memory,
     })
 }
 

@@ -1,14 +1,24 @@
 //! The overlay's own machinery: a backend cannot see or forge it, and what it leaves is read as what it did.
 
-use harness::{TreeSnapshot, World, users};
+use harness::{TreeSnapshot, User, World, users};
 
 use super::Proof;
 
+/// For each user, with the layers in memory and on disk.
+fn each(prove: impl Fn(&Proof<'_>, User)) {
+    for user in users() {
+        for place in ["memory", "disk"] {
+            let world = World::new(user);
+            prove(&Proof::new(&world).with(["--layer", place]), user);
+            let left = std::fs::read_dir(world.path("state/proctor/layers")).map_or(0, Iterator::count);
+            assert_eq!(left, 0, "{user:?}: layers are left on disk");
+        }
+    }
+}
+
 #[test]
 fn whiteouts_and_overlay_attributes_cannot_be_forged() {
-    for user in users() {
-        let world = World::new(user);
-        let proof = Proof::new(&world);
+    each(|proof, user| {
         std::fs::write(proof.repo.path().join("src/other.txt"), "other\n").unwrap();
         user.own(proof.repo.path());
         proof.repo.commit("other");
@@ -38,14 +48,12 @@ fn whiteouts_and_overlay_attributes_cannot_be_forged() {
         assert_eq!(outcome.text("patch.diff"), "", "{user:?}: {outcome:#?}");
         assert_eq!(outcome.report()["changed_files"], serde_json::json!([]), "{user:?}");
         assert_eq!(before.differences(&TreeSnapshot::of(proof.repo.path())), Vec::<String>::new());
-    }
+    });
 }
 
 #[test]
 fn the_layers_are_not_reachable_by_any_path() {
-    for user in users() {
-        let world = World::new(user);
-        let proof = Proof::new(&world);
+    each(|proof, user| {
         let script = r#"
             echo MARK > marked
             for d in / /tmp /var/tmp /dev/shm /home /run; do ls -a $d; done | sort -u | tr '\n' ' '; echo
@@ -64,14 +72,12 @@ fn the_layers_are_not_reachable_by_any_path() {
             assert!(!text.contains(name), "{user:?}: {name}: {text}");
         }
         assert_eq!(text.lines().last(), Some("/"), "{user:?}: {text}");
-    }
+    });
 }
 
 #[test]
 fn deletion_and_return_are_what_they_are() {
-    for user in users() {
-        let world = World::new(user);
-        let proof = Proof::new(&world);
+    each(|proof, user| {
         let before = TreeSnapshot::of(proof.repo.path());
         let outcome = proof.shell(
             "rm -r src README; mkdir src; echo new > src/new; echo 'a small project' > README; touch check.sh; chmod 600 check.sh; chmod 644 check.sh",
@@ -85,14 +91,12 @@ fn deletion_and_return_are_what_they_are() {
             .collect();
         assert_eq!(changed, ["added src/new", "deleted src/value.txt"], "{user:?}");
         assert_eq!(before.differences(&TreeSnapshot::of(proof.repo.path())), Vec::<String>::new());
-    }
+    });
 }
 
 #[test]
 fn a_layer_that_is_made_hard_to_read_is_read_all_the_same() {
-    for user in users() {
-        let world = World::new(user);
-        let proof = Proof::new(&world);
+    each(|proof, user| {
         let before = TreeSnapshot::of(proof.repo.path());
         let outcome =
             proof.shell("mkdir closed; echo x > closed/file; chmod 000 closed/file closed; chmod 000 src");
@@ -104,5 +108,5 @@ fn a_layer_that_is_made_hard_to_read_is_read_all_the_same() {
             .collect();
         assert!(paths.iter().any(|p| p == "closed/file"), "{user:?}: {outcome:#?}");
         assert_eq!(before.differences(&TreeSnapshot::of(proof.repo.path())), Vec::<String>::new());
-    }
+    });
 }

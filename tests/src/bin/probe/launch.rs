@@ -12,7 +12,7 @@ use proctor_sandbox::notify::Served;
 use proctor_sandbox::running::{Ended, Running};
 use proctor_sandbox::seed::Seed;
 use proctor_sandbox::spec::{
-    Identity, InjectedFile, Level, Limits, Mount, Network, Program, SandboxSpec, Tree,
+    Identity, InjectedFile, Level, Limits, Mount, Network, Program, SandboxSpec, Store, Tree,
 };
 
 /// Runs a case and says what came of it.
@@ -192,5 +192,6 @@ fn plain(dir: &Path) -> SandboxSpec {
         watched: false,
         watch_paths: false,
         limits: Limits { disk: 1 << 24, inodes: 10_000, tasks: 64, open_files: 256 },
+        store: Store::Memory,
     }
 }

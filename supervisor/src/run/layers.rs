@@ -1,0 +1,266 @@
+//! The directory on disk in which one sandbox's overlays keep their layers: made below Proctor's state, where nobody
+//! else can enter, used by descriptor, and removed with all that is in it once the sandbox is dead. What runs that were
+//! killed left behind is removed by the next one. Measuring it is `layer_watch`'s work, reading it `changes::layer`'s.
+
+use std::ffi::{CStr, CString};
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use proctor_sandbox::spec::Identity;
+use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, ResolveFlags, flock, fstat, unlinkat};
+use rustix::io::Errno;
+
+/// Levels of directories that are held open at once; what is deeper is moved up first.
+const DEPTH: usize = 100;
+/// How often a directory that fills up again is emptied.
+const PASSES: usize = 10_000;
+
+/// Why there is no directory for layers.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot keep layers on disk in {}: {error}; check that directory's owner, mode and free space, or move Proctor's state with XDG_STATE_HOME", dir.display())]
+pub struct LayerDirError {
+    /// Where.
+    dir: PathBuf,
+    /// Why.
+    error: io::Error,
+}
+
+/// A sandbox's directory for layers; removed when this is dropped, which must be after the sandbox is dead.
+#[derive(Debug)]
+pub struct LayerDir {
+    all: OwnedFd,
+    /// Holds a shared lock: as long as it is held the run is not over.
+    run: OwnedFd,
+    run_name: CString,
+    dir: OwnedFd,
+    name: CString,
+}
+
+impl LayerDir {
+    /// Makes `layers/RUN_ID/ROLE` below the state directory, for the host uid of `identity`.
+    ///
+    /// # Errors
+    /// It cannot be made, or others could enter it.
+    pub fn create(state: &Path, run_id: &str, role: &str, identity: Identity) -> Result<Self, LayerDirError> {
+        let path = state.join("layers");
+        Self::make(&path, run_id, role, identity).map_err(|error| LayerDirError { dir: path, error })
+    }
+
+    fn make(path: &Path, run_id: &str, role: &str, identity: Identity) -> io::Result<Self> {
+        let run_name = CString::new(run_id)?;
+        let name = CString::new(role)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        let all = open_dir(rustix::fs::CWD, CString::new(path.as_os_str().as_encoded_bytes())?.as_c_str())?;
+        let stat = fstat(&all)?;
+        if stat.st_uid != rustix::process::geteuid().as_raw() || stat.st_mode & 0o077 != 0 {
+            return Err(io::Error::other("it is not a directory that its owner alone can enter"));
+        }
+        // Between making a run's directory and locking it nobody may take it for a dead run's.
+        flock(&all, FlockOperation::LockExclusive)?;
+        match rustix::fs::mkdirat(&all, &run_name, Mode::from_raw_mode(0o700)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let run = open_dir(all.as_fd(), &run_name)?;
+        flock(&run, FlockOperation::NonBlockingLockShared)?;
+        let dead = dead_runs(&all, &run_name)?;
+        flock(&all, FlockOperation::Unlock)?;
+        for (name, dir) in dead {
+            // What cannot be removed now is tried again by the next run; this one does not need it gone.
+            if let Err(error) = empty(dir.as_fd()).and_then(|()| remove_dir(all.as_fd(), &name)) {
+                tracing::warn!(%error, "layers of a run that was killed cannot be removed");
+            }
+        }
+        rustix::fs::mkdirat(&run, &name, Mode::from_raw_mode(0o700))?;
+        let dir = open_dir(run.as_fd(), &name)?;
+        if rustix::process::geteuid().is_root() {
+            // Owned by the sandbox's uid: nothing that it leaves there is ever root's, whatever its mode.
+            let uid = rustix::fs::Uid::from_raw(identity.host_uid);
+            let gid = rustix::fs::Gid::from_raw(identity.host_gid);
+            rustix::fs::fchown(&dir, Some(uid), Some(gid))?;
+        }
+        Ok(Self { all, run, run_name, dir, name })
+    }
+
+    /// Another descriptor of the directory.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.dir.try_clone()
+    }
+}
+
+impl Drop for LayerDir {
+    fn drop(&mut self) {
+        let removed = empty(self.dir.as_fd()).and_then(|()| remove_dir(self.run.as_fd(), &self.name));
+        if let Err(error) = removed {
+            tracing::warn!(%error, "the layers of a sandbox cannot be removed; the next run tries again");
+            return;
+        }
+        // Another sandbox of this run may have its own there.
+        let _ = remove_dir(self.all.as_fd(), &self.run_name);
+    }
+}
+
+/// Directories of runs of which nothing is alive, locked so that nobody else removes them too.
+fn dead_runs(all: &OwnedFd, own: &CStr) -> io::Result<Vec<(CString, OwnedFd)>> {
+    let mut dead = Vec::new();
+    for entry in Dir::read_from(all)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") || name == own {
+            continue;
+        }
+        let Ok(dir) = open_dir(all.as_fd(), name) else { continue };
+        if flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            dead.push((name.to_owned(), dir));
+        }
+    }
+    Ok(dead)
+}
+
+fn remove_dir(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+    Ok(unlinkat(parent, name, AtFlags::REMOVEDIR)?)
+}
+
+/// Opens a directory for reading; its owner gets all rights on it where they are missing (overlayfs makes `work/work`
+/// with mode 000, and a backend makes what it likes).
+fn open_dir(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
+    let open = |flags: OFlags| {
+        let flags = flags | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat2(parent, name, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)
+    };
+    let dir = match open(OFlags::RDONLY) {
+        Err(Errno::ACCESS) => {
+            let path = open(OFlags::PATH)?;
+            rustix::fs::chmod(format!("/proc/self/fd/{}", path.as_raw_fd()), Mode::RWXU)?;
+            open(OFlags::RDONLY)?
+        }
+        other => other?,
+    };
+    Ok(dir)
+}
+
+/// Removes everything below a directory in which nothing is alive, however deep it is.
+fn empty(top: BorrowedFd<'_>) -> io::Result<()> {
+    let mut moved = 0;
+    for _ in 0..PASSES {
+        if !pass(top, &mut moved)? {
+            return Ok(());
+        }
+    }
+    Err(io::Error::other("it fills up faster than it can be emptied"))
+}
+
+/// One walk; true where another one is needed.
+fn pass(top: BorrowedFd<'_>, moved: &mut u64) -> io::Result<bool> {
+    let mut again = false;
+    let mut levels = vec![(Dir::read_from(top)?, CString::default())];
+    loop {
+        let depth = levels.len();
+        let Some((here, _)) = levels.last_mut() else { return Ok(again) };
+        let Some(entry) = here.next() else {
+            let done = levels.pop();
+            if let (Some((parent, _)), Some((_, name))) = (levels.last(), done) {
+                match remove_dir(parent.fd()?, &name) {
+                    Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => again = true,
+                    other => other?,
+                }
+            }
+            continue;
+        };
+        let entry = entry?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        match unlinkat(here.fd()?, name, AtFlags::empty()) {
+            Err(Errno::ISDIR) => {}
+            Ok(()) | Err(Errno::NOENT) => continue,
+            Err(e) => return Err(e.into()),
+        }
+        let dir = open_dir(here.fd()?, name)?;
+        if fstat(&dir)?.st_mode & 0o700 != 0o700 {
+            rustix::fs::fchmod(&dir, Mode::RWXU)?;
+        }
+        if depth < DEPTH {
+            levels.push((Dir::new(dir)?, name.to_owned()));
+            continue;
+        }
+        again = true;
+        loop {
+            *moved += 1;
+            let free = format!("deep-{moved}");
+            match rustix::fs::renameat(here.fd()?, name, top, free.as_str()) {
+                Ok(()) => break,
+                Err(Errno::EXIST | Errno::NOTEMPTY) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn identity() -> Identity {
+        let own = rustix::process::geteuid().as_raw();
+        let id = if own == 0 { 123_456 } else { own };
+        Identity { inside_uid: 1000, inside_gid: 1000, host_uid: id, host_gid: id }
+    }
+
+    #[test]
+    fn a_layer_is_private_and_goes_with_whatever_is_in_it() {
+        let state = tempfile::tempdir().unwrap();
+        let layers = state.path().join("layers");
+        let backend = LayerDir::create(state.path(), "r-1", "backend", identity()).unwrap();
+        let test = LayerDir::create(state.path(), "r-1", "test", identity()).unwrap();
+        assert_eq!(fs::metadata(&layers).unwrap().permissions().mode() & 0o777, 0o700);
+        let dir = layers.join("r-1/backend");
+        fs::create_dir_all(dir.join("tree/work/work")).unwrap();
+        fs::write(dir.join("tree/work/work/file"), "x").unwrap();
+        fs::write(state.path().join("kept"), "x").unwrap();
+        std::os::unix::fs::symlink(state.path().join("kept"), dir.join("tree/link")).unwrap();
+        fs::set_permissions(dir.join("tree/work/work"), fs::Permissions::from_mode(0o000)).unwrap();
+        // Deeper than a path can be long, which a backend makes by going there step by step.
+        let mut at = backend.descriptor().unwrap();
+        for _ in 0..3000 {
+            rustix::fs::mkdirat(&at, "deeper", Mode::from_raw_mode(0o755)).unwrap();
+            at = open_dir(at.as_fd(), c"deeper").unwrap();
+        }
+        drop(backend);
+        assert!(!dir.exists() && layers.join("r-1/test").exists());
+        drop(test);
+        assert_eq!(fs::read_dir(&layers).unwrap().count(), 0);
+        assert!(state.path().join("kept").exists(), "a link was followed");
+    }
+
+    #[test]
+    fn what_a_killed_run_left_is_removed_and_what_a_living_one_has_is_not() {
+        let state = tempfile::tempdir().unwrap();
+        let living = LayerDir::create(state.path(), "r-living", "backend", identity()).unwrap();
+        let dead = state.path().join("layers/r-dead/backend/tree");
+        fs::create_dir_all(&dead).unwrap();
+        let next = LayerDir::create(state.path(), "r-next", "backend", identity()).unwrap();
+        assert!(!state.path().join("layers/r-dead").exists());
+        assert!(state.path().join("layers/r-living/backend").exists());
+        drop((living, next));
+    }
+
+    #[test]
+    fn a_directory_that_others_can_enter_is_refused() {
+        let state = tempfile::tempdir().unwrap();
+        let layers = state.path().join("layers");
+        fs::create_dir(&layers).unwrap();
+        fs::set_permissions(&layers, fs::Permissions::from_mode(0o755)).unwrap();
+        let error = LayerDir::create(state.path(), "r-1", "backend", identity()).unwrap_err().to_string();
+        assert!(error.contains("its owner alone can enter") && error.contains("XDG_STATE_HOME"), "{error}");
+    }
+}
