@@ -167,3 +167,46 @@ fn denials_by_more_programs_than_are_told_apart_are_counted() {
         assert!(said["note"].as_str().unwrap().contains("50 calls are counted alone"), "{said}");
     }
 }
+
+#[test]
+fn a_run_that_is_stopped_in_the_middle_of_floods_ends_at_once() {
+    for user in users() {
+        let world = World::new(user);
+        let proof = Proof::new(&world).with(["--timeout", "2s", "--grace", "0s"]);
+        let flood = format!(
+            "for n in 1 2 3; do (while :; do /bin/true; done) & {} 'deny-flood 1000000000' & done; wait",
+            probe().display()
+        );
+        let begun = Instant::now();
+        let outcome = proof.command(["sh", "-c", &flood]).run();
+        assert!(begun.elapsed() < Duration::from_secs(30), "{user:?}: {:?}", begun.elapsed());
+        support::fails(&outcome, &proof.repo, 1, &["timeout"], &["policy.denied", "timeout.expired"]);
+        assert!(observed(&outcome, "denials")["count"].as_u64().unwrap() > 1000);
+    }
+}
+
+/// Whatever cannot be opened for want of descriptors: a run that could not be watched whole is no pass that says it was.
+#[test]
+fn a_supervisor_short_of_descriptors_never_passes_a_run_it_could_not_watch() {
+    let mut passed = 0;
+    for user in users() {
+        let world = World::new(user);
+        let proof = Proof::new(&world);
+        for most in (16..80).step_by(4) {
+            let limit = format!("--nofile={most}:{most}");
+            let outcome = harness::Proctor::through(&["prlimit", &limit, "--"], crate::binary(), &world)
+                .args(["run", "--no-test", "--mutation", "discard", "--repo"])
+                .arg(proof.repo.path())
+                .args(["--", "sh", "-c", "/bin/true; /bin/true; exit 0"])
+                .run();
+            if outcome.code == Some(0) {
+                passed += 1;
+                support::verifies(&outcome, &proof.repo);
+                let programs = observed(&outcome, "programs");
+                assert_eq!(programs["completeness"], "complete", "{user:?} {most}: {outcome:#?}");
+                assert_eq!(programs["count"], 3, "{user:?} {most}: {outcome:#?}");
+            }
+        }
+    }
+    assert!(passed > 0);
+}
