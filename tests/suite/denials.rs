@@ -1,5 +1,7 @@
 //! Denials as evidence: refused calls and attempts to connect are told of, counted, bounded, and named in the remedy.
 
+use std::time::{Duration, Instant};
+
 use harness::{World, users};
 use serde_json::{Value, json};
 
