@@ -78,10 +78,10 @@ reaches_full() {
     ok $who-run is $code 0
     ok $who-verify as $who proctor verify "$evidence" --repo /repos/$who
     if [ "$layers" = memory ]; then
-        ok $who-disk-mechanism is "$(mechanism disk)" tmpfs
+        ok $who-disk-mechanism is "$(mechanism disk)" "tmpfs size"
         run $who --mutation discard --no-test --disk 8M -- sh -c 'dd if=/dev/zero of=big bs=1M count=20; true'
     else
-        ok $who-disk-mechanism is "$(mechanism disk)" watched
+        ok $who-disk-mechanism is "$(mechanism disk)" watcher
         ok $who-disk-missing says "$evidence/report.json" '"disk limit: '
         run $who --mutation discard --no-test --disk 8M -- true
         ok $who-disk-refused is $code 3
@@ -144,15 +144,15 @@ cgroups() {
     local who=$1
     delegated $who --memory 40M -- sh -c 'dd if=/dev/zero of=/tmp/big bs=1M count=80'
     ok $who-cgroup2-memory says "$evidence/report.json" '"resource_limit"'
-    ok $who-cgroup2-memory-mechanism is "$(mechanism memory)" cgroup2
+    ok $who-cgroup2-memory-mechanism is "$(mechanism memory)" "cgroup_v2 memory"
     delegated $who --pids-limit 12 -- sh -c 'for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do sleep 1 & done; wait; true'
     ok $who-cgroup2-tasks says "$evidence/events.normalized.jsonl" '"what":"pids"'
-    ok $who-cgroup2-tasks-mechanism is "$(mechanism pids)" cgroup2
+    ok $who-cgroup2-tasks-mechanism is "$(mechanism pids)" "cgroup_v2 pids"
     delegated $who -- sh -c "$busy"
     local free=$(share "$(took)")
     delegated $who --cpus 0.2 -- sh -c "$busy"
     local held=$(share "$(took)")
-    ok $who-cgroup2-cpu-mechanism is "$(mechanism cpus)" cgroup2
+    ok $who-cgroup2-cpu-mechanism is "$(mechanism cpus)" "cgroup_v2 cpu"
     echo "    percent of one CPU: $free without a limit, $held with --cpus 0.2"
     ok $who-cgroup2-cpu test "$free" -gt 50 -a "$held" -lt 35
     ok $who-cgroup2-gone is "$(find /sys/fs/cgroup -name 'proctor-r-*' | wc -l)" 0

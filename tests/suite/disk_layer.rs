@@ -140,3 +140,56 @@ fn a_place_that_others_can_enter_is_refused() {
         assert!(text.contains("its owner alone can enter") && text.contains("XDG_STATE_HOME"), "{text}");
     });
 }
+
+#[test]
+fn the_copy_of_level_landlock_is_watched_as_well() {
+    each(|repo| {
+        let probe = crate::proofs::probe().to_string_lossy().into_owned();
+        let without = [probe.as_str(), "without", "clone3=ENOSYS", "--"];
+        let run = |options: &[&str], script: &str| {
+            harness::Proctor::through(&without, crate::binary(), repo.world())
+                .args(["run", "--no-test", "--min-level", "landlock", "--mutation", "discard", "--repo"])
+                .arg(repo.path())
+                .args(options)
+                .args(["--", "sh", "-c", script])
+                .run()
+        };
+        let more = "while :; do head -c 4000000 /dev/zero >> src/$i; i=$((i + 1)); sleep 0.02; done";
+        for (options, expected) in [
+            (&["--disk", "64M"][..], "say --layer disk too"),
+            (&["--layer", "memory"], "level landlock works on a copy on disk"),
+        ] {
+            let outcome = run(options, "true");
+            assert_eq!(outcome.code, Some(3), "{outcome:#?}");
+            assert!(outcome.report()["blockers"].to_string().contains(expected), "{outcome:#?}");
+        }
+        let outcome = run(&["--layer", "disk", "--disk", "64M"], more);
+        assert!(outcome.blockers().contains(&"resource_limit".to_owned()), "{outcome:#?}");
+        let report = outcome.report();
+        assert_eq!(report["sandbox"]["level"], "landlock");
+        assert_eq!(report["limits"]["disk"]["mechanism"], "watcher");
+        assert!(report["backend_exit_code"].is_null(), "{outcome:#?}");
+        assert!(report["sandbox"]["missing"].to_string().contains("together are watched"), "{report:#}");
+        let limit = outcome.events().into_iter().find(|e| e["type"] == "limit.exceeded").unwrap();
+        assert_eq!(
+            (&limit["data"]["what"], &limit["data"]["mechanism"]),
+            (&"disk".into(), &"watcher".into())
+        );
+        assert!(limit["data"]["seen"].as_u64() > Some(64 << 20), "{limit}");
+        let outcome = run(&["--layer", "disk", "--disk", "64M"], "head -c 4000000 /dev/zero > src/i");
+        assert!(!outcome.blockers().contains(&"resource_limit".to_owned()), "{outcome:#?}");
+    });
+}
+
+#[test]
+fn level_full_with_layers_on_disk_is_chosen_before_level_landlock() {
+    each(|repo| {
+        let options = ["--no-test", "--min-level", "landlock", "--layer", "disk"];
+        let outcome = sh(repo, &options, "echo y > src/value.txt").run();
+        passes(&outcome, repo);
+        let report = outcome.report();
+        assert_eq!(report["sandbox"]["level"], "full", "{report:#}");
+        assert!(mechanisms(&report).contains(&"disk_layer"), "{report:#}");
+        assert_eq!(left(repo), Vec::<String>::new());
+    });
+}
