@@ -8,7 +8,7 @@ mod raw;
 mod without;
 
 use std::io::Write;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitCode, Stdio};
 
 fn main() -> ExitCode {
@@ -23,6 +23,13 @@ fn main() -> ExitCode {
         // Before any thread exists, as the launcher wants it.
         Some((mode, rest)) if mode == "--launch" => {
             let _ = writeln!(out, "{}", launch::case(rest));
+        }
+        // Executes a command under a seccomp filter that holds the only listener there can be, and allows everything.
+        Some((mode, rest)) if mode == "--under-listener" => {
+            let failed = raw::hold_the_listener()
+                .map_or_else(std::io::Error::from, |()| Command::new(&rest[0]).args(&rest[1..]).exec());
+            let _ = writeln!(out, "not started: {failed}");
+            return ExitCode::FAILURE;
         }
         Some((mode, rest)) if mode == "--one" => {
             let words: Vec<&str> = rest.iter().flat_map(|a| a.split(' ')).collect();

@@ -90,3 +90,15 @@ pub(crate) fn exec_while_changing() -> Result<String, Errno> {
         // A path in between, that leads nowhere: once more.
     }
 }
+
+/// Installs a filter that allows everything and has a listener, which stays open for whatever is executed.
+pub(crate) fn hold_the_listener() -> Result<(), Errno> {
+    const NEW_LISTENER: usize = 1 << 3;
+    let allow = libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: 0x7fff_0000 };
+    let program = libc::sock_fprog { len: 1, filter: (&raw const allow).cast_mut() };
+    syscall(libc::SYS_prctl, [libc::PR_SET_NO_NEW_PRIVS as usize, 1, 0, 0, 0, 0])?;
+    let args = [libc::SECCOMP_SET_MODE_FILTER as usize, NEW_LISTENER, &raw const program as usize, 0, 0, 0];
+    let listener = syscall(libc::SYS_seccomp, args)?;
+    // It is closed on exec; its copy is not.
+    syscall(libc::SYS_dup, [listener as usize, 0, 0, 0, 0, 0]).map(drop)
+}
