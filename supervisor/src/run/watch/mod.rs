@@ -5,6 +5,7 @@
 //! is killed and the run is a defect: calls that nobody answers fail, and the evidence would not say so.
 
 mod record;
+mod seen;
 pub(super) mod tell;
 
 #[cfg(test)]
@@ -24,8 +25,8 @@ use proctor_sandbox::running::Running;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
-pub(super) use record::{Denial, End, ProgramRun, Target, Tried, Watched};
 use record::{Main, Record};
+pub(super) use seen::{Denial, End, ProgramRun, Target, Tried, Watched};
 
 /// Between two looks at what nothing wakes the thread for.
 const TICK: Duration = Duration::from_millis(250);
