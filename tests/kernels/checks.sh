@@ -79,14 +79,14 @@ reaches_full() {
     ok $who-verify as $who proctor verify "$evidence" --repo /repos/$who
     if [ "$layers" = memory ]; then
         ok $who-disk-mechanism is "$(mechanism disk)" "tmpfs size"
-        run $who --mutation discard --no-test --disk 8M -- sh -c 'dd if=/dev/zero of=big bs=1M count=20; true'
+        run $who --mutation discard --no-test --disk 8M --max-patch 1M -- sh -c 'dd if=/dev/zero of=big bs=1M count=20; true'
     else
         ok $who-disk-mechanism is "$(mechanism disk)" watcher
         ok $who-disk-missing says "$evidence/report.json" '"disk limit: '
         run $who --mutation discard --no-test --disk 8M -- true
         ok $who-disk-refused is $code 3
         ok $who-disk-refused-remedy says "$evidence/report.json" '--layer disk'
-        run $who --mutation discard --no-test --layer disk --disk 8M -- sh -c 'dd if=/dev/zero of=big bs=1M count=20; true'
+        run $who --mutation discard --no-test --layer disk --disk 8M --max-patch 1M -- sh -c 'dd if=/dev/zero of=big bs=1M count=20; true'
     fi
     ok $who-disk-limit says "$evidence/report.json" '"resource_limit"'
     # On either kernel, and with overlay mounts beside the work tree.
@@ -108,7 +108,7 @@ reaches_full() {
 small_disk() {
     mkdir -p /small && mount -t ext4 /dev/vdb /small && mkdir -p /small/state && chown user:user /small/state
     for who in root user; do
-        as $who env XDG_STATE_HOME=/small/state proctor run --repo /repos/$who --mutation discard --no-test --layer disk \
+        as $who env XDG_STATE_HOME=/small/state proctor run --repo /repos/$who --mutation discard --no-test --layer disk --max-patch 1M \
             --evidence /tmp/evidence-$who -- sh -c 'while dd if=/dev/zero of=big bs=1M count=10 oflag=append conv=notrunc; do sleep 0.2; done; sleep 100' \
             >/tmp/out 2>/tmp/err
         ok $who-small-disk says /tmp/evidence-$who/report.json 'free space where the layers lie'

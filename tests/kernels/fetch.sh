@@ -46,10 +46,11 @@ else
 fi
 image=$(kernel "$suite")
 [ -n "$image" ] || { echo "fetch.sh: no cloud kernel in Debian's suite $suite" >&2; exit 1; }
-# Since 7.x the modules are a package of their own.
-modules=$(own "$suite" apt-cache depends "$image" | sed -n 's/.*Depends: \(linux-modules-[0-9].*\)/\1/p' | head -n 1)
+# Since 7.x the kernel itself and its modules are packages of their own.
+mapfile -t packages < <(own "$suite" apt-cache depends "$image" | sed -n 's/.*Depends: \(linux-\(modules\|binary\)-[0-9].*\)/\1/p' | sort -u)
 cd "$dir"
-own "$suite" apt-get download "$image" ${modules:+"$modules"} >&2
-for package in "$image" ${modules:+"$modules"}; do
+own "$suite" apt-get download "$image" "${packages[@]}" >&2
+for package in "$image" "${packages[@]}"; do
+    # The name of a version is escaped where it has a colon: the newest file is the one just fetched or kept.
     ls -t "$dir/$package"_*.deb | head -n 1
 done

@@ -28,7 +28,7 @@ make_disk() {
     mkdir -p "$root"/{usr/bin,usr/sbin,usr/lib,usr/lib64,etc,proc,sys,dev,run,tmp,root,home/user,repos,srv,opt,mnt,boot,var/tmp,var/lib}
     for name in bin sbin lib lib64; do ln -s usr/$name "$root/$name"; done
     for name in bash sh basename cat chmod chown cp cut date dd dirname echo env false find git grep head id kill ln ls mkdir mkfifo mknod mount mv \
-        nproc perl pwd readlink rm rmdir sed seq setpriv sleep sort stat sync tail tee test timeout touch tr true tty umount uname uniq unshare wc xargs; do
+        nproc perl prlimit pwd readlink rm rmdir sed seq setpriv setsid sleep sort stat sync tail tee test timeout touch tr true tty umount uname uniq unshare wc xargs; do
         file=$(type -P "$name") || { echo "run.sh: this machine has no $name" >&2; return 1; }
         put "$root" "$file" "/usr/bin/$name"
     done
@@ -98,11 +98,13 @@ make_initramfs() { # make_initramfs KERNEL_TREE
 }
 
 for deb in "$@"; do dpkg-deb -x "$deb" "$work/kernel"; done
+image=$(find "$work"/kernel/boot "$work"/kernel/{,usr/}lib/modules -name 'vmlinuz*' 2>/dev/null | head -n 1) || true
+[ -n "$image" ] || { echo "CHECK guest FAIL no kernel in $*"; echo "0 passed, 1 failed"; exit 1; }
 make_disk
 make_initramfs "$work/kernel"
 echo "== $(basename "$1") $boot"
 timeout "${KERNEL_TIMEOUT:-1500}" qemu-system-x86_64 -M pc -accel tcg,thread=multi -cpu max -m 2048 -smp 2 -nodefaults -no-user-config \
-    -display none -no-reboot -serial stdio -kernel "$work"/kernel/boot/vmlinuz-* -initrd "$work/initrd.gz" \
+    -display none -no-reboot -serial stdio -kernel "$image" -initrd "$work/initrd.gz" \
     -drive "file=$work/disk.img,if=virtio,format=raw,cache=unsafe" -drive "file=$work/small.img,if=virtio,format=raw,cache=unsafe" \
     -append "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off proctor.level=$level proctor.layers=$layers proctor.proofs=$proofs $boot" \
     </dev/null 2>&1 | stdbuf -o0 tr -d '\r' | tee "$work/out" | sed -un '/^GUEST/,$p' || true

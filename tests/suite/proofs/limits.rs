@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use harness::{World, users};
 
 use super::Proof;
+use crate::proctor;
 
 #[test]
 fn a_fork_bomb_meets_the_task_limit() {
@@ -50,6 +51,21 @@ fn a_full_disk_is_the_sandboxes_own_and_shared_by_all_its_places() {
     for user in users() {
         let world = World::new(user);
         let proof = Proof::new(&world).with(["--disk", "16M"]);
+        let doctor = proctor(&world).args(["doctor", "--json"]).run().stdout;
+        if !doctor.contains("\"disk_limit\"") {
+            // A kernel on which layers lie on disk: what cannot be enforced is refused, or watched where that is said.
+            assert!(doctor.contains("\"disk_layer\""), "{user:?}: {doctor}");
+            let refused = proof.command(["true"]).run();
+            assert_eq!(refused.code, Some(3), "{user:?}: {refused:#?}");
+            assert!(refused.stderr.contains("nothing can enforce it here"), "{user:?}: {refused:#?}");
+            let watched = proof.with(["--layer", "disk"]);
+            for place in ["big", "/tmp/big"] {
+                let outcome =
+                    watched.command(["sh", "-c", &format!("head -c 67108864 /dev/zero > {place}")]).run();
+                assert!(outcome.blockers().contains(&"resource_limit".to_owned()), "{user:?}: {outcome:#?}");
+            }
+            continue;
+        }
         for place in ["big", "/tmp/big", "/var/tmp/big", "/dev/shm/big", "/home/agent/big"] {
             assert_eq!(proof.inside(&[format!("fill {place} 67108864")]), ["ENOSPC"], "{user:?} {place}");
         }

@@ -217,7 +217,7 @@ fn parent(pid: u32) -> u32 {
 }
 
 fn wait_for(mut condition: impl FnMut() -> bool, what: &str) {
-    let end = Instant::now() + Duration::from_secs(30);
+    let end = Instant::now() + Duration::from_secs(120);
     while !condition() {
         assert!(Instant::now() < end, "waited too long until {what}");
         std::thread::sleep(Duration::from_millis(20));
