@@ -38,6 +38,10 @@ enum When {
     NotIn(u32, &'static [u32]),
     /// Any of these arguments is not 0.
     NonZero(&'static [u32]),
+    /// ioctl(2) with one of the requests `.0`, or of one of the types `.1` (bits 8 to 15) and none of the requests `.2`.
+    Requests(&'static [u32], &'static [u32], &'static [u32]),
+    /// socketpair(2) of anything but unix, and of datagrams: one of those is sent to, or connected to, any path.
+    PairFamilyOrDatagrams,
     /// As the next one, and unix as well.
     SocketFamilyAndUnix,
     /// socket(2) of anything but unix, netlink's routing protocol, and streams and datagrams of inet and inet6 with a
@@ -80,6 +84,12 @@ mod numbers {
     /// setxattrat(2), Linux 6.13.
     #[expect(non_upper_case_globals, reason = "named as libc names the others")]
     pub(super) const SYS_setxattrat: c_long = 463;
+    /// getxattrat(2), Linux 6.13.
+    #[expect(non_upper_case_globals, reason = "named as libc names the others")]
+    pub(super) const SYS_getxattrat: c_long = 464;
+    /// listxattrat(2), Linux 6.13.
+    #[expect(non_upper_case_globals, reason = "named as libc names the others")]
+    pub(super) const SYS_listxattrat: c_long = 465;
     /// removexattrat(2), Linux 6.13.
     #[expect(non_upper_case_globals, reason = "named as libc names the others")]
     pub(super) const SYS_removexattrat: c_long = 466;
@@ -101,10 +111,13 @@ macro_rules! call {
 }
 
 use Then::{Ask, Fail, Kill, Serve};
-use When::{Always, Bits, In, NonZero, NotIn, SocketFamily, SocketFamilyAndUnix};
+use When::{
+    Always, Bits, In, NonZero, NotIn, PairFamilyOrDatagrams, Requests, SocketFamily, SocketFamilyAndUnix,
+};
 
 const EACCES: i32 = libc::EACCES;
 const EOPNOTSUPP: i32 = libc::EOPNOTSUPP;
+const ESOCKTNOSUPPORT: i32 = libc::ESOCKTNOSUPPORT;
 const EPERM: i32 = libc::EPERM;
 const ENOSYS: i32 = libc::ENOSYS;
 const EAFNOSUPPORT: i32 = libc::EAFNOSUPPORT;
@@ -121,6 +134,10 @@ const CLONE_NEWTIME: u32 = 0x80;
 
 /// The low bits of socket(2)'s type; above them are SOCK_CLOEXEC and SOCK_NONBLOCK.
 const SOCK_TYPE_MASK: u32 = 0xf;
+/// Bits 8 to 15 of ioctl(2)'s request.
+const REQUEST_TYPE_MASK: u32 = 0xff00;
+/// Types of unix sockets that have one peer for good. (SOCK_RAW is a datagram there.)
+const PAIR_TYPES: [u32; 2] = [libc::SOCK_STREAM as u32, libc::SOCK_SEQPACKET as u32];
 const INET_TYPES: [u32; 2] = [libc::SOCK_STREAM as u32, libc::SOCK_DGRAM as u32];
 const INET_PROTOCOLS: [u32; 6] = [
     0,
@@ -131,12 +148,17 @@ const INET_PROTOCOLS: [u32; 6] = [
     libc::IPPROTO_MPTCP as u32,
 ];
 
-/// ioctl(2) requests of ioctl_iflags(2), fsverity and fscrypt: x86_64 and aarch64 have the same numbers.
-const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
-const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
-const FS_IOC_SETVERSION: u32 = 0x4008_7602;
-const FS_IOC_ENABLE_VERITY: u32 = 0x4080_6685;
-const FS_IOC_SET_ENCRYPTION_POLICY: u32 = 0x800c_6613;
+/// Terminals: what types into one, or takes it over.
+const TERMINAL_REQUESTS: &[u32] =
+    &[libc::TIOCSTI as u32, libc::TIOCLINUX as u32, libc::TIOCSETD as u32, libc::TIOCCONS as u32];
+/// Types of ioctl(2) requests that file systems have for plain files and directories, also for ones that are open for
+/// reading alone: flags, versions, encryption keys, verity (`f`, `v`, `X`), subvolumes of btrfs and bcachefs (0x94,
+/// 0xbc), attributes of fat, f2fs, zfs, cifs, ceph and reiserfs (`r`, 0xf5, 0x83, 0xcf, 0x97, 0xcd).
+const FILE_SYSTEM_TYPES: &[u32] = &[0x66, 0x76, 0x58, 0x94, 0xbc, 0x72, 0xf5, 0x83, 0xcf, 0x97, 0xcd];
+/// Of those, what only reads or needs a file that is open for writing: FS_IOC_GETFLAGS, FS_IOC_GETVERSION,
+/// FS_IOC_FSGETXATTR, FS_IOC_FIEMAP, FICLONE, FICLONERANGE, FIDEDUPERANGE.
+const HARMLESS_REQUESTS: &[u32] =
+    &[0x8008_6601, 0x8008_7601, 0x801c_581f, 0xc020_660b, 0x4004_9409, 0x4020_940d, 0xc018_9436];
 
 const COMMON: &[Rule] = include!("../policy/common.in");
 /// What the watched filter asks about beside what is denied.
@@ -174,8 +196,17 @@ const LANDLOCK_ARCHITECTURE: &[Rule] = include!("../policy/landlock_x86_64.in");
 const LANDLOCK_ARCHITECTURE: &[Rule] = include!("../policy/landlock_aarch64.in");
 
 /// Sockets at level `landlock`: without a network and where Landlock does not mediate pathname sockets, none.
-const NO_SOCKETS: &[Rule] =
-    &[call!(SYS_socket, Always, Fail(EAFNOSUPPORT), "the network and the sockets of the host are refused")];
+const NO_SOCKETS: &[Rule] = &[
+    call!(SYS_socket, Always, Fail(EAFNOSUPPORT), "the network and the sockets of the host are refused"),
+    NO_DATAGRAM_PAIRS,
+];
+/// What is sent from one half of such a pair may have any path as its address.
+const NO_DATAGRAM_PAIRS: Rule = call!(
+    SYS_socketpair,
+    PairFamilyOrDatagrams,
+    Fail(ESOCKTNOSUPPORT),
+    "a datagram socket of a pair sends to every pathname socket of the host"
+);
 /// Without a network, where Landlock mediates pathname sockets.
 const UNIX_SOCKETS: &[Rule] = &[call!(
     SYS_socket,
@@ -184,12 +215,15 @@ const UNIX_SOCKETS: &[Rule] = &[call!(
     "the network of the host is refused"
 )];
 /// With the host's network, where Landlock does not mediate pathname sockets.
-const INET_SOCKETS: &[Rule] = &[call!(
-    SYS_socket,
-    SocketFamilyAndUnix,
-    Fail(EAFNOSUPPORT),
-    "unix sockets lead to the host's services; packet, vsock, alg and rarer families; sctp, dccp and raw sockets"
-)];
+const INET_SOCKETS: &[Rule] = &[
+    call!(
+        SYS_socket,
+        SocketFamilyAndUnix,
+        Fail(EAFNOSUPPORT),
+        "unix sockets lead to the host's services; packet, vsock, alg and rarer families; sctp, dccp and raw sockets"
+    ),
+    NO_DATAGRAM_PAIRS,
+];
 
 /// Which tables a sandbox is under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -236,7 +270,7 @@ const USER_NOTIF: u32 = 0x7fc0_0000;
 const OFFSET_NR: u32 = 0;
 const OFFSET_ARCH: u32 = 4;
 
-const CAPACITY: usize = 640;
+const CAPACITY: usize = 768;
 
 struct Assembler {
     code: [Instruction; CAPACITY],
@@ -318,6 +352,43 @@ impl Assembler {
                     i += 1;
                 }
                 self.push(RET, 0, 0, ALLOW);
+            }
+            Requests(requests, types, but) => {
+                self.argument(1);
+                let mut i = 0;
+                while i < but.len() {
+                    self.push(JEQ, 0, 1, but[i]);
+                    self.push(RET, 0, 0, ALLOW);
+                    i += 1;
+                }
+                i = 0;
+                while i < requests.len() {
+                    self.push(JEQ, 0, 1, requests[i]);
+                    self.deny(then);
+                    i += 1;
+                }
+                self.push(AND, 0, 0, REQUEST_TYPE_MASK);
+                i = 0;
+                while i < types.len() {
+                    self.push(JEQ, 0, 1, types[i] << 8);
+                    self.deny(then);
+                    i += 1;
+                }
+                self.push(RET, 0, 0, ALLOW);
+            }
+            PairFamilyOrDatagrams => {
+                self.argument(0);
+                self.push(JEQ, 1, 0, libc::AF_UNIX as u32);
+                self.deny(then);
+                self.argument(1);
+                self.push(AND, 0, 0, SOCK_TYPE_MASK);
+                let mut i = 0;
+                while i < PAIR_TYPES.len() {
+                    self.push(JEQ, 0, 1, PAIR_TYPES[i]);
+                    self.push(RET, 0, 0, ALLOW);
+                    i += 1;
+                }
+                self.deny(then);
             }
             SocketFamily | SocketFamilyAndUnix => {
                 self.argument(0);
@@ -525,6 +596,13 @@ impl When {
             In(i, values) => values.contains(&arg(i)),
             NotIn(i, values) => !values.contains(&arg(i)),
             NonZero(arguments) => arguments.iter().any(|i| arg(*i) != 0),
+            Requests(requests, types, but) => {
+                let of_type = types.contains(&((arg(1) & REQUEST_TYPE_MASK) >> 8));
+                !but.contains(&arg(1)) && (requests.contains(&arg(1)) || of_type)
+            }
+            PairFamilyOrDatagrams => {
+                arg(0) != libc::AF_UNIX as u32 || !PAIR_TYPES.contains(&(arg(1) & SOCK_TYPE_MASK))
+            }
             SocketFamily | SocketFamilyAndUnix => {
                 let allowed = match arg(0) as i32 {
                     libc::AF_UNIX => matches!(self, SocketFamily),
@@ -595,6 +673,8 @@ mod tests {
                 In(a, values) => args[*a as usize] = u64::from(values[0]),
                 NotIn(a, _) => args[*a as usize] = 0x7777,
                 NonZero(arguments) => args[arguments[0] as usize] = 7,
+                Requests(requests, ..) => args[1] = u64::from(requests[0]),
+                PairFamilyOrDatagrams => args[0] = libc::AF_VSOCK as u64,
                 SocketFamily | SocketFamilyAndUnix => args[0] = libc::AF_VSOCK as u64,
             }
             let expected = match then {
@@ -658,7 +738,9 @@ mod tests {
         let interesting: Vec<u64> = [0, 1, 2, 3, 5, 6, 10, 16, 17, 40, 132, 255, 0x7777, u64::MAX]
             .into_iter()
             .chain([libc::TIOCSTI, u64::from(NEW_NAMESPACES), u64::from(CLONE_NEWTIME), 1 << 28, 1 << 32])
-            .chain([u64::from(FS_IOC_SETFLAGS)])
+            .chain(HARMLESS_REQUESTS.iter().map(|request| u64::from(*request)))
+            .chain(FILE_SYSTEM_TYPES.iter().map(|kind| u64::from(*kind << 8 | 7)))
+            .chain([0x4008_6602])
             .collect();
         let policies = [Level::Full, Level::Landlock].into_iter().flat_map(|level| {
             [Network::None, Network::Host].into_iter().flat_map(move |network| {
@@ -729,8 +811,44 @@ mod tests {
         assert_eq!(plain(libc::SYS_setpriority, [0, 0, 5, 0, 0, 0]), ALLOW);
         assert_eq!(plain(libc::SYS_setpriority, [2, 0, 5, 0, 0, 0]), ERRNO | EPERM as u32, "PRIO_USER");
         assert_eq!(plain(libc::SYS_setpriority, [0, 9, 5, 0, 0, 0]), ERRNO | EPERM as u32);
-        assert_eq!(plain(libc::SYS_ioctl, [3, u64::from(FS_IOC_SETFLAGS), 0, 0, 0, 0]), ERRNO | EPERM as u32);
-        assert_eq!(plain(libc::SYS_ioctl, [0, libc::TIOCSTI, 0, 0, 0, 0]), ERRNO | EPERM as u32);
+        // Of flags, fsxattr, version (twice), verity, encryption policy and keys, btrfs and bcachefs subvolumes, attributes
+        // of fat; and terminals.
+        for request in [
+            0x4008_6602u64,
+            0x401c_5820,
+            0x4008_7602,
+            0x4008_6604,
+            0x4080_6685,
+            0x800c_6613,
+            0xc050_6617,
+            0xc040_6618,
+            0x5000_940e,
+            0x5000_940f,
+            0x4020_bc10,
+            0x4004_7211,
+            libc::TIOCSTI,
+            libc::TIOCLINUX,
+        ] {
+            for high in [0, 1 << 32] {
+                let args = [3, request | high, 0, 0, 0, 0];
+                assert_eq!(plain(libc::SYS_ioctl, args), ERRNO | EPERM as u32, "{request:x}");
+            }
+        }
+        let harmless = HARMLESS_REQUESTS.iter().map(|request| u64::from(*request));
+        for request in harmless.chain([libc::TCGETS, libc::FIONREAD, libc::TIOCGWINSZ, libc::FIOCLEX]) {
+            assert_eq!(plain(libc::SYS_ioctl, [3, request, 0, 0, 0, 0]), ALLOW, "{request:x}");
+        }
+        let pair = |family, kind| plain(libc::SYS_socketpair, [family as u64, kind, 0, 0, 0, 0]);
+        let cloexec = (libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) as u64;
+        for kind in [1, 5, 1 | cloexec, 5 | cloexec] {
+            assert_eq!(pair(libc::AF_UNIX, kind), ALLOW, "a pair of {kind}");
+        }
+        for kind in [2, 3, 2 | cloexec, 3 | cloexec, 0, 4] {
+            assert_eq!(pair(libc::AF_UNIX, kind), ERRNO | ESOCKTNOSUPPORT as u32, "a pair of {kind}");
+        }
+        assert_eq!(pair(libc::AF_TIPC, 1), ERRNO | ESOCKTNOSUPPORT as u32);
+        // Where Landlock mediates what is sent to, a pair is as good as any socket.
+        assert_eq!(verdict(Network::None, true, libc::SYS_socketpair, [1, 2, 0, 0, 0, 0]), ALLOW);
         assert_eq!(plain(libc::SYS_fchmodat, [0; 6]), ERRNO | EPERM as u32);
         assert_eq!(plain(libc::SYS_mount, [0; 6]), ERRNO | EPERM as u32);
         assert_eq!(plain(libc::SYS_openat, [0; 6]), ALLOW);
