@@ -31,6 +31,29 @@ fn check_confined(spec: &SandboxSpec) -> Result<(), LaunchError> {
             Mount::Bind { .. } | Mount::Private { .. } | Mount::Mask { .. } => {}
         }
     }
+    // Landlock adds rights up: what a directory allows cannot be taken back beneath it.
+    let writable: Vec<&Path> = spec
+        .view
+        .iter()
+        .filter_map(|mount| match mount {
+            Mount::Bind { source: own, writable: true, .. } | Mount::Private { target: own, .. } => {
+                Some(own.as_path())
+            }
+            _ => None,
+        })
+        .chain(spec.tree.iter().filter(|tree| tree.writable).map(|tree| tree.path.as_path()))
+        .collect();
+    for mount in &spec.view {
+        if let Mount::Bind { source, writable: false, .. } = mount
+            && let Some(above) = writable.iter().find(|above| source.starts_with(above))
+        {
+            return refuse(format!(
+                "{} cannot be read-only beneath {}, which is writable; show one of them elsewhere",
+                source.display(),
+                above.display()
+            ));
+        }
+    }
     if let Some(file) = spec.files.first() {
         return refuse(format!("no file at {}", file.path.display()));
     }
@@ -162,6 +185,20 @@ mod tests {
             let mut s = spec();
             s.view.push(Mount::Private { target: target.into(), mode: 0o755 });
             assert!(check(&s).is_err(), "{target}");
+        }
+        let mut s = spec();
+        s.level = Level::Landlock;
+        let bind = |path: &str, writable| Mount::Bind { source: path.into(), target: path.into(), writable };
+        s.view =
+            vec![bind("/data", true), bind("/database", false), bind("/usr", false), bind("/usr/src", true)];
+        assert!(check(&s).is_ok());
+        for read_only in ["/data", "/data/kept"] {
+            let mut s = s.clone();
+            s.view.push(bind(read_only, false));
+            let said = check(&s).unwrap_err().to_string();
+            assert!(said.contains("cannot be read-only beneath /data, which is writable"), "{said}");
+            s.level = Level::Full;
+            assert!(check(&s).is_ok());
         }
         let mut s = spec();
         s.view.push(Mount::Bind { source: "/usr/../etc".into(), target: "/etc".into(), writable: false });

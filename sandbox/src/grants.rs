@@ -20,7 +20,8 @@ const MAX_RULES: usize = 10_000;
 
 struct Grants<'a> {
     domain: &'a Domain,
-    masks: Vec<&'a PathBuf>,
+    /// With their places in the view: a mask is about what was shown before it.
+    masks: Vec<(usize, &'a PathBuf)>,
     rules: usize,
 }
 
@@ -29,8 +30,8 @@ struct Grants<'a> {
 /// # Errors
 /// A path is not there, is reached through a link, or there are too many.
 pub(crate) fn add(spec: &SandboxSpec, domain: &Domain) -> Result<(), LaunchError> {
-    let masks = spec.view.iter().filter_map(|mount| match mount {
-        Mount::Mask { target } => Some(target),
+    let masks = spec.view.iter().enumerate().filter_map(|(place, mount)| match mount {
+        Mount::Mask { target } => Some((place, target)),
         _ => None,
     });
     let mut grants = Grants { domain, masks: masks.collect(), rules: 0 };
@@ -38,9 +39,10 @@ pub(crate) fn add(spec: &SandboxSpec, domain: &Domain) -> Result<(), LaunchError
     for name in DEVICES {
         grants.allow(&Path::new("/dev").join(name), domain.device)?;
     }
-    for mount in &spec.view {
+    for (place, mount) in spec.view.iter().enumerate() {
         match mount {
             Mount::Bind { source, writable, .. } => {
+                grants.masks.retain(|mask| mask.0 > place);
                 grants.around_masks(source, if *writable { domain.write } else { domain.read })?;
             }
             Mount::Private { target, .. } => grants.allow(target, domain.write)?,
@@ -77,10 +79,10 @@ impl Grants<'_> {
     }
 
     fn around_masks(&mut self, path: &Path, access: u64) -> Result<(), LaunchError> {
-        if self.masks.iter().any(|mask| path.starts_with(mask)) {
+        if self.masks.iter().any(|mask| path.starts_with(mask.1)) {
             return Ok(());
         }
-        if !self.masks.iter().any(|mask| mask.starts_with(path)) {
+        if !self.masks.iter().any(|mask| mask.1.starts_with(path)) {
             return self.allow(path, access);
         }
         let failed = |e: std::io::Error| {

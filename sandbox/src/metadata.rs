@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat2};
@@ -21,8 +21,10 @@ use crate::sys::process;
 /// What the sandbox may change, and as whom.
 #[derive(Debug)]
 pub(crate) struct Custody {
-    /// The sandbox's own directories, without links.
-    roots: Vec<PathBuf>,
+    /// The sandbox's own directories, without links, with their places in the view.
+    roots: Vec<(usize, PathBuf)>,
+    /// What is masked of those before it.
+    masks: Vec<(usize, PathBuf)>,
     uid: u32,
     gid: u32,
     /// Started by root at level `landlock`: the sandbox's ids are taken for each look at it and each change.
@@ -45,26 +47,35 @@ enum Target {
 
 impl Custody {
     pub(crate) fn new(spec: &SandboxSpec) -> Self {
-        let mut roots = Vec::new();
+        let (mut roots, mut masks) = (Vec::new(), Vec::new());
         if spec.level == Level::Landlock {
-            for mount in &spec.view {
+            for (place, mount) in spec.view.iter().enumerate() {
                 match mount {
                     Mount::Bind { source: own, writable: true, .. } | Mount::Private { target: own, .. } => {
-                        roots.push(own.clone());
+                        roots.push((place, own.clone()));
                     }
+                    Mount::Mask { target } => masks.push((place, target.clone())),
                     _ => {}
                 }
             }
-            roots.extend(spec.tree.iter().filter(|tree| tree.writable).map(|tree| tree.path.clone()));
+            roots.extend(
+                spec.tree.iter().filter(|tree| tree.writable).map(|tree| (usize::MAX, tree.path.clone())),
+            );
         }
         let switch = spec.level == Level::Landlock && nix::unistd::geteuid().is_root();
-        Self { roots, uid: spec.identity.host_uid, gid: spec.identity.host_gid, switch }
+        Self { roots, masks, uid: spec.identity.host_uid, gid: spec.identity.host_gid, switch }
     }
 
     /// A container's root often may not look into processes of others (CAP_SYS_PTRACE), and must not act on files with
     /// rights that the sandbox lacks.
     pub(crate) fn take_its_ids(&self) -> Option<FileSystemIds> {
         self.switch.then(|| FileSystemIds::take(self.uid, self.gid))
+    }
+
+    fn is_own(&self, path: &Path) -> bool {
+        let masked =
+            |shown: usize| self.masks.iter().any(|(place, dir)| *place > shown && path.starts_with(dir));
+        self.roots.iter().any(|(place, dir)| path.starts_with(dir) && !masked(*place))
     }
 
     /// Does what a stopped call asks for. `EPERM` where it is not beneath what is the sandbox's own.
@@ -74,7 +85,7 @@ impl Custody {
         let path = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).map_err(|_| Errno::EPERM)?;
         let stat = fstat(&fd)?;
         // Whatever names led here: this is where it is.
-        if stat.st_uid != self.uid || !self.roots.iter().any(|root| path.starts_with(root)) {
+        if stat.st_uid != self.uid || !self.is_own(&path) {
             return Err(Errno::EPERM);
         }
         apply(&fd, &wanted, (self.uid, self.gid))

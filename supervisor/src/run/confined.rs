@@ -87,11 +87,12 @@ pub fn confine(
             Mount::Private { target, .. } => {
                 let to = if target == Path::new(super::view::HOME) { &home } else { &temporary };
                 moved.add(target, to);
+                // What it covers of a mount before it is not shown.
+                view.push(Mount::Mask { target: target.clone() });
             }
             Mount::Bind { source, target, writable } => {
-                if source != target {
-                    moved.add(target, source);
-                }
+                // Also where it is the same: something above may have been moved.
+                moved.add(target, source);
                 let (source, target) = (source.clone(), source.clone());
                 view.push(Mount::Bind { source, target, writable: *writable });
             }
@@ -100,12 +101,11 @@ pub fn confine(
                     "overlay {}: it is shown read-only, because nothing can be written privately over it",
                     target.display()
                 ));
-                if source != target {
-                    moved.add(target, source);
-                }
+                moved.add(target, source);
                 view.push(Mount::Bind { source: source.clone(), target: source.clone(), writable: false });
             }
-            Mount::Mask { target } => view.push(Mount::Mask { target: target.clone() }),
+            // By the name that its content has on the host, which is the only one here.
+            Mount::Mask { target } => view.push(Mount::Mask { target: moved.path(target) }),
             // What it leads to is shown where it is.
             Mount::Symlink { .. } => {}
         }
@@ -124,12 +124,7 @@ pub fn confine(
     for dir in &copied.git.object_dirs {
         view.push(Mount::Bind { source: dir.clone(), target: dir.clone(), writable: false });
     }
-    // A path that is shown twice is shown once; the mounts of the objects were moved already.
-    let mut seen = BTreeSet::new();
-    view.retain(|mount| match mount {
-        Mount::Bind { source, writable, .. } => seen.insert((source.clone(), *writable)),
-        _ => true,
-    });
+    let view = once(view);
     let program = full.program.map(|mut program| {
         for argument in &mut program.argv {
             *argument = moved.text(argument);
@@ -143,6 +138,21 @@ pub fn confine(
     let spec =
         SandboxSpec { level: Level::Landlock, program, view, files: Vec::new(), tree: Some(tree), ..full };
     Ok(Confined { spec, copied: Arc::new(copied), missing })
+}
+
+/// A path that is shown twice is shown once, in the way that was said last, as a mount over another would be.
+fn once(view: Vec<Mount>) -> Vec<Mount> {
+    let mut seen = BTreeSet::new();
+    let mut kept: Vec<Mount> = view
+        .into_iter()
+        .rev()
+        .filter(|mount| match mount {
+            Mount::Bind { source, .. } => seen.insert(source.clone()),
+            _ => true,
+        })
+        .collect();
+    kept.reverse();
+    kept
 }
 
 /// Files that the caller provides; those that stand for the host's own (users, hosts) have no place here.
