@@ -109,7 +109,7 @@ impl Area {
 
 impl Drop for Area {
     fn drop(&mut self) {
-        remove_beneath(self.dir.as_fd(), 0);
+        remove_beneath(self.dir.as_fd());
         let _ = fs::remove_dir(&self.path);
     }
 }
@@ -135,6 +135,13 @@ mod tests {
         for closed in ["a/b", "a"] {
             fs::set_permissions(tree.join(closed), fs::Permissions::from_mode(0o0)).unwrap();
         }
+        // Deeper than a path can be, and than descriptors would last.
+        let mut at = rustix::fs::open(&tree, rustix::fs::OFlags::PATH, Mode::empty()).unwrap();
+        for _ in 0..3000 {
+            rustix::fs::mkdirat(&at, "deep", Mode::RWXU).unwrap();
+            at = rustix::fs::openat(&at, "deep", rustix::fs::OFlags::PATH, Mode::empty()).unwrap();
+        }
+        rustix::fs::mkdirat(&at, ".deep-0", Mode::empty()).unwrap();
         assert!(Area::new(&dirs, &name, own).is_err(), "it is somebody's");
         drop(area);
         assert!(!path.exists());
