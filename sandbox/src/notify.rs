@@ -137,6 +137,17 @@ impl Denied {
     }
 }
 
+/// Why an internet socket is refused: another network would grant it.
+pub const NO_NETWORK: &str = "the host's network, and there is none of the sandbox's own";
+
+/// socket(2) of an internet family and an ordinary type: level `full` has a network of its own for it.
+fn wants_network(nr: libc::c_long, args: &[u64; 6]) -> bool {
+    nr == libc::SYS_socket
+        && matches!(args[0] as i32, libc::AF_INET | libc::AF_INET6)
+        && matches!(args[1] as i32 & 0xf, libc::SOCK_STREAM | libc::SOCK_DGRAM)
+        && matches!(args[2] as i32, 0 | libc::IPPROTO_TCP | libc::IPPROTO_UDP)
+}
+
 /// How a process ended, as a status of wait(2): known once it was reaped, by Linux 6.15 and later.
 pub fn exit_status(process: BorrowedFd<'_>) -> Option<i32> {
     notify::exit_status(process)
@@ -296,8 +307,11 @@ impl Notifier {
                     args: data.args,
                     errno,
                     killed: kill,
-                    reason: rule
-                        .map_or("the filter stopped at it and no rule is about it", seccomp::Rule::reason),
+                    reason: match rule {
+                        Some(_) if wants_network(nr, &data.args) => NO_NETWORK,
+                        Some(rule) => rule.reason(),
+                        None => "the filter stopped at it and no rule is about it",
+                    },
                     by: caller.program(),
                 })
             }

@@ -121,6 +121,23 @@ fn what_is_refused_is_told_with_call_reason_program_and_end() {
 }
 
 #[test]
+fn an_internet_socket_at_level_landlock_names_the_option_that_grants_it() {
+    for user in users() {
+        let world = World::new(user);
+        let proof = Proof::new(&world);
+        let without = [probe().to_str().unwrap(), "without", "clone3=ENOSYS", "--"];
+        let outcome = harness::Proctor::through(&without, crate::binary(), &world)
+            .args(["run", "--no-test", "--min-level", "landlock", "--mutation", "discard", "--repo"])
+            .arg(proof.repo.path())
+            .args(["--", "python3", "-c", "import socket; socket.socket()"])
+            .run();
+        support::fails(&outcome, &proof.repo, 1, &["backend_failed"], &["policy.denied"]);
+        let remedy = blocker(&outcome, "backend_failed")["remedy"].as_str().unwrap().to_owned();
+        assert!(remedy.contains("an internet socket") && remedy.contains("--net host"), "{user:?}: {remedy}");
+    }
+}
+
+#[test]
 fn a_backend_that_is_killed_for_a_call_says_so_in_its_remedy() {
     for user in users() {
         let world = World::new(user);

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::{Denial, End, ProgramRun, Target, Tried, Watched};
+use proctor_sandbox::notify::NO_NETWORK;
+
 use crate::evidence::trace::{Attribute, Attributes, Completeness, Span, SpanEvent, SpanId, SpanStatus};
 use crate::profile::Network;
 use crate::report::{DenialInfo, Observed};
@@ -337,7 +339,9 @@ pub(in crate::run) fn learned(net: Network, watched: &Watched) -> Learned {
 pub(in crate::run) fn wants(role: &str, net: Network, watched: &Watched) -> Vec<Want> {
     let mut wants = Vec::new();
     let tried: Vec<&Tried> = stopped(net, watched).collect();
-    if !tried.is_empty() {
+    // Level `landlock` has no network to try to connect in: the socket itself is refused.
+    let sockets = watched.denials.iter().any(|one| one.reason == NO_NETWORK);
+    if sockets || !tried.is_empty() {
         let mut shown: Vec<String> =
             tried.iter().filter(|t| !t.target.is_look_up()).map(|t| t.target.show()).collect();
         shown.sort();
@@ -349,6 +353,9 @@ pub(in crate::run) fn wants(role: &str, net: Network, watched: &Watched) -> Vec<
         }
         if tried.iter().any(|t| t.target.is_look_up()) {
             shown.push("a name look-up".into());
+        }
+        if sockets {
+            shown.push("an internet socket".into());
         }
         let option = match role {
             "test" => "--test-net host",
