@@ -178,7 +178,7 @@ fn somebody_else_in_the_tree_during_the_run_is_seen_at_its_end() {
     ];
     for (act, what) in acts {
         each(|repo| {
-            let proctor = sh(repo, TEST, &format!("{MEND}; echo ready; sleep 0.25"));
+            let proctor = sh(repo, TEST, &format!("{MEND}; echo ready; sleep 1"));
             let outcome = meanwhile(proctor, || outside(repo, act));
             fails(&outcome, repo, 1, &["dirty_ending_tree"], &[]);
             let detail = blocker(&outcome, "dirty_ending_tree")["detail"].to_string();
@@ -190,7 +190,7 @@ fn somebody_else_in_the_tree_during_the_run_is_seen_at_its_end() {
 #[test]
 fn a_tree_that_is_swapped_during_the_run_is_seen() {
     each(|repo| {
-        let proctor = sh(repo, TEST, &format!("{MEND}; echo ready; sleep 0.25"));
+        let proctor = sh(repo, TEST, &format!("{MEND}; echo ready; sleep 1"));
         let aside = repo.world().path("aside");
         let swap = format!("cp -a . {0}.copy && mv ../repo {0} && mv {0}.copy ../repo", aside.display());
         let outcome = meanwhile(proctor, || outside(repo, &swap));
@@ -202,7 +202,7 @@ fn a_tree_that_is_swapped_during_the_run_is_seen() {
 #[test]
 fn a_refreshed_index_is_no_change() {
     each(|repo| {
-        let proctor = sh(repo, TEST, &format!("{MEND}; echo ready; sleep 0.3"));
+        let proctor = sh(repo, TEST, &format!("{MEND}; echo ready; sleep 1"));
         passes(&meanwhile(proctor, || outside(repo, "touch README && git status -s")), repo);
     });
 }

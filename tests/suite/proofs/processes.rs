@@ -103,8 +103,16 @@ fn a_killed_launcher_ends_the_run_with_a_report() {
         let world = World::new(user);
         let proof = Proof::new(&world);
         let token = format!("33{}", std::process::id());
-        let child = proof.command(["sleep", &token]).spawn();
-        wait_for(|| with_argument(&token).iter().any(|p| comm(*p) == "sleep"), "the backend starts");
+        let script = format!("echo up; exec sleep {token}");
+        let child = proof.command(["sh", "-c", &script]).spawn();
+        // Its output is captured once the run knows that its sandbox stands.
+        let said = || {
+            let runs = std::fs::read_dir(world.path("state/proctor/runs")).into_iter().flatten().flatten();
+            runs.map(|run| run.path().join("backend.stdout.log"))
+                .any(|log| std::fs::read(log).is_ok_and(|text| text == b"up\n"))
+        };
+        wait_for(said, "the backend starts");
+        wait_for(|| with_argument(&token).iter().any(|p| comm(*p) == "sleep"), "the backend sleeps");
         let main = with_argument(&token).into_iter().find(|p| comm(*p) == "sleep").unwrap();
         let init = parent(main);
         let launcher = parent(init);
