@@ -105,7 +105,7 @@ fn a_killed_launcher_ends_the_run_with_a_report() {
         let token = format!("33{}", std::process::id());
         let script = format!("echo up; exec sleep {token}");
         let child = proof.command(["sh", "-c", &script]).spawn();
-        // Its output is captured once the run knows that its sandbox stands.
+        // The run learns that its sandbox stands a moment before or after the first output: it is given that moment.
         let said = || {
             let runs = std::fs::read_dir(world.path("state/proctor/runs")).into_iter().flatten().flatten();
             runs.map(|run| run.path().join("backend.stdout.log"))
@@ -113,6 +113,7 @@ fn a_killed_launcher_ends_the_run_with_a_report() {
         };
         wait_for(said, "the backend starts");
         wait_for(|| with_argument(&token).iter().any(|p| comm(*p) == "sleep"), "the backend sleeps");
+        std::thread::sleep(std::time::Duration::from_millis(500));
         let main = with_argument(&token).into_iter().find(|p| comm(*p) == "sleep").unwrap();
         let init = parent(main);
         let launcher = parent(init);
