@@ -84,6 +84,8 @@ fn the_init_process_is_closed_and_no_other_is_seen() {
         let closed = "EACCES|EPERM";
         // Outside: a process of the same user, as the init is one of the backend's.
         let mut sleeper = world.command("sleep").arg("60").spawn().unwrap();
+        // Until it has executed it has nothing to show.
+        std::thread::sleep(std::time::Duration::from_millis(300));
         let pid = sleeper.id();
         let outside = proof.outside(&[
             format!("read /proc/{pid}/environ"),
