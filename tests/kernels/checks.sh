@@ -111,7 +111,7 @@ small_disk() {
         as $who env XDG_STATE_HOME=/small/state proctor run --repo /repos/$who --mutation discard --no-test --layer disk --max-patch 1M \
             --evidence /tmp/evidence-$who -- sh -c 'while dd if=/dev/zero of=big bs=1M count=10 oflag=append conv=notrunc; do sleep 0.2; done; sleep 100' \
             >/tmp/out 2>/tmp/err
-        ok $who-small-disk says /tmp/evidence-$who/report.json 'free space where the layers lie'
+        ok $who-small-disk says /tmp/evidence-$who/report.json '"free disk space"'
         rm -rf /small/state/proctor
     done
 }
