@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use crate::error::{LaunchError, Step, StepError};
 use crate::inside::DEVICES;
 use crate::landlock::Domain;
-use crate::spec::{Mount, SandboxSpec};
+use crate::spec::{Mount, SandboxSpec, masks_a_directory};
 
 /// Rules of one sandbox.
 const MAX_RULES: usize = 10_000;
@@ -82,8 +82,13 @@ impl Grants<'_> {
         if self.masks.iter().any(|mask| path.starts_with(mask.1)) {
             return Ok(());
         }
-        if !self.masks.iter().any(|mask| mask.1.starts_with(path)) {
+        let mut within = self.masks.iter().filter(|mask| mask.1.starts_with(path)).peekable();
+        if within.peek().is_none() {
             return self.allow(path, access);
+        }
+        // A right to list is one for everything beneath: names of masked files may be seen, those in a directory not.
+        if !within.any(|mask| masks_a_directory(mask.1)) {
+            self.allow(path, self.domain.list)?;
         }
         let failed = |e: std::io::Error| {
             let errno = Errno::from_raw(e.raw_os_error().unwrap_or(0));

@@ -31,6 +31,8 @@ pub(crate) struct Domain {
     pub(crate) abi: u32,
     /// Reading and executing.
     pub(crate) read: u64,
+    /// Listing directories.
+    pub(crate) list: u64,
     /// Everything but making devices.
     pub(crate) write: u64,
     /// Device nodes: reading, writing, ioctl.
@@ -115,6 +117,7 @@ impl Domain {
             ruleset,
             abi: kernel.min(ABI::V10 as u32),
             read: read.bits(),
+            list: BitFlags::from(AccessFs::ReadDir).bits(),
             write: (all & !devices).bits(),
             device: device.bits(),
             proc: proc.bits(),

@@ -62,6 +62,11 @@ pub enum Level {
     Landlock,
 }
 
+/// Whether a mask stands for a directory, whose names are hidden as well. What cannot be looked at counts as one.
+pub fn masks_a_directory(mask: &std::path::Path) -> bool {
+    std::fs::symlink_metadata(mask).map_or(true, |meta| meta.is_dir())
+}
+
 /// A program to execute.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Program {

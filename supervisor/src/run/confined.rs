@@ -41,17 +41,19 @@ pub struct Confined {
     pub missing: Vec<String>,
 }
 
-/// What level `landlock` never has, in words for reports.
+/// What level `landlock` never has, in words for reports. `docs/threat-model.md` has the same list.
 pub const NEVER: &[&str] = &[
-    "own view of processes: those of the host are seen in /proc with their arguments (not their memory, environment or files), and are out of reach of signals and tracing",
-    "pid namespace: the processes are ended by their init and not by the kernel with it; a set of processes that was not seen to be empty fails the run",
-    "private root: what a path of the host is (stat, readlink, access) can be looked up everywhere; what is in it cannot be read or listed but where it is shown",
+    "own view of processes: those of the host are seen in /proc with their arguments, state, limits, mounts and numbers of open descriptors (not their memory, environment, or what descriptors and links lead to), and are out of reach of signals and tracing",
+    "pid namespace: the processes are ended by their init and not by the kernel with it; a set of processes that was not seen to be empty fails the run, and what an init that is killed from outside leaves behind lives on",
+    "other namespaces: the program is in the host's own; what they would keep in is refused call by call",
+    "private root: what a path of the host is (stat, readlink, access, chdir, and by an error whether it is there) can be looked up everywhere; what is in it cannot be read or listed but where it is shown",
     "private /tmp, /var/tmp and /dev/shm: the host's cannot be read or written; TMPDIR names a private directory",
-    "private /proc: its kernel files are as readable as the host has them",
+    "private /proc: its kernel files, and the host's tables of connections and sockets, are as readable as the host has them",
     "own host name and users: the host's are seen",
-    "own work tree path: the backend works on a copy at another path",
+    "own work tree path: the backend works on a copy at another path, and what is shown stands where the host has it",
     "loopback network: there is none of the sandbox's own",
-    "locks and leases on files that are shown reach the host's programs, and reading one can change its access time",
+    "read-only mounts: reading what is shown can change its access time",
+    "calls that level full has room for: System V IPC, inotify, extended attributes, inode flags, datagram socket pairs, limits and priorities of another process are refused",
     "disk limit: the size of one file is limited; the copy, the home and the temporary files together are watched, which is not enforcement",
 ];
 
@@ -79,9 +81,6 @@ pub fn confine(
 
     let (home, _) = area.directory("home").map_err(made)?;
     let (temporary, _) = area.directory("tmp").map_err(made)?;
-    for own in [&home, &temporary] {
-        view.push(Mount::Private { target: own.clone(), mode: 0o700 });
-    }
     for mount in &full.view {
         match mount {
             Mount::Private { target, .. } => {
@@ -110,15 +109,23 @@ pub fn confine(
             Mount::Symlink { .. } => {}
         }
     }
+    // Behind every mask: they may lie below what one of them covers.
+    for own in [&home, &temporary] {
+        view.push(Mount::Private { target: own.clone(), mode: 0o700 });
+    }
     for file in ["/etc/passwd", "/etc/group", "/etc/nsswitch.conf"] {
         if Path::new(file).is_file() {
             view.push(Mount::Bind { source: file.into(), target: file.into(), writable: false });
         }
     }
     files(&full, &area, &mut moved, &mut view)?;
-    if identity.host_uid == 0 || area.owner().is_some() {
+    if area.owner().is_some() {
         missing.extend(closed(&view));
     }
+    missing.extend(view.iter().filter_map(|mount| match mount {
+        Mount::Mask { target } if is_shown(target, &view) => Some(around(target)),
+        _ => None,
+    }));
 
     let (tree, copied) = copy_tree(plan, &full, area, tree_seed, &mut moved)?;
     for dir in &copied.git.object_dirs {
@@ -138,6 +145,23 @@ pub fn confine(
     let spec =
         SandboxSpec { level: Level::Landlock, program, view, files: Vec::new(), tree: Some(tree), ..full };
     Ok(Confined { spec, copied: Arc::new(copied), missing })
+}
+
+/// What a mask costs: Landlock cannot deny below what it allows.
+fn around(mask: &Path) -> String {
+    let listed = if proctor_sandbox::spec::masks_a_directory(mask) {
+        "cannot be listed, and"
+    } else {
+        "can be listed, but"
+    };
+    format!(
+        "mount around {}: the directories that it is in {listed} what is made in them after the start is not shown",
+        mask.display()
+    )
+}
+
+fn is_shown(path: &Path, view: &[Mount]) -> bool {
+    view.iter().any(|mount| matches!(mount, Mount::Bind { source, .. } if path.starts_with(source)))
 }
 
 /// A path that is shown twice is shown once, in the way that was said last, as a mount over another would be.
@@ -302,7 +326,7 @@ impl Moved {
 pub fn also_missing() -> Vec<String> {
     let mut missing = Vec::new();
     if !rustix::process::geteuid().is_root() {
-        missing.push("own user id: the program has the caller's own, and Landlock alone keeps it from the caller's other files".to_owned());
+        missing.push("second wall around the caller's files: the program has the caller's own user id, and Landlock alone keeps it from them".to_owned());
         missing.push("empty bounding set and locked securebits: an ordinary user cannot have them; no_new_privs makes them ineffective".to_owned());
     }
     missing

@@ -9,6 +9,12 @@ fn every_proof_is_named_in_the_threat_model_and_every_name_is_a_proof() {
         document.split('`').filter_map(|t| t.strip_prefix("proofs::")).map(str::to_owned).collect();
     let sources = [
         ("kernel", include_str!("kernel.rs")),
+        ("landlock::files", include_str!("landlock/files.rs")),
+        ("landlock::lost", include_str!("landlock/lost.rs")),
+        ("landlock::metadata", include_str!("landlock/metadata.rs")),
+        ("landlock::ordinary", include_str!("landlock/ordinary.rs")),
+        ("landlock::outside", include_str!("landlock/outside.rs")),
+        ("landlock::survivors", include_str!("landlock/survivors.rs")),
         ("layers", include_str!("layers.rs")),
         ("limits", include_str!("limits.rs")),
         ("masks", include_str!("masks.rs")),

@@ -14,65 +14,69 @@ fn sys(nr: i64, args: &str, outside: &'static str, inside: &'static str) -> Row 
 fn dangerous_calls_reach_the_kernel_outside_and_the_filter_inside() {
     for user in users() {
         let world = World::new(user);
-        let proof = Proof::new(&world);
-        let new_user = libc::CLONE_NEWUSER;
-        let mut rows = vec![
-            // Arguments are wrong on purpose: the errno outside is the kernel's own, from behind the door.
-            sys(libc::SYS_io_uring_setup, "1 0", "EFAULT|EPERM", "ENOSYS"),
-            sys(libc::SYS_io_uring_enter, "-1 0 0 0 0", "EBADF", "ENOSYS"),
-            sys(libc::SYS_io_uring_register, "-1 0 0 0", "EBADF|EINVAL", "ENOSYS"),
-            sys(libc::SYS_keyctl, "0 -3 1", "ok", "ENOSYS"),
-            sys(libc::SYS_add_key, "0 0 0 0 0", "EFAULT", "ENOSYS"),
-            sys(libc::SYS_request_key, "0 0 0 0", "EFAULT", "ENOSYS"),
-            sys(libc::SYS_userfaultfd, "1", "ok|EPERM", "EPERM"),
-            sys(libc::SYS_perf_event_open, "0 0 -1 -1 0", "EFAULT|ENOSYS|EACCES", "EPERM"),
-            sys(libc::SYS_personality, "0x0008", "ok", "EPERM"),
-            sys(libc::SYS_personality, "0x0400000", "ok", "EPERM"),
-            sys(libc::SYS_personality, "0xffffffff", "ok", "ok"),
-            sys(libc::SYS_modify_ldt, "0 0 0", "ok|EFAULT", "ENOSYS"),
-            sys(libc::SYS_unshare, &new_user.to_string(), "ok", "EPERM"),
-            sys(libc::SYS_unshare, &libc::CLONE_NEWNS.to_string(), "*", "EPERM"),
-            sys(libc::SYS_unshare, "0x80", "*", "EPERM"),
-            sys(libc::SYS_clone, &format!("{} 0 0 0 0", new_user | libc::SIGCHLD), "ok", "EPERM"),
-            sys(libc::SYS_clone3, "0 0", "EINVAL|EFAULT", "ENOSYS"),
-            sys(libc::SYS_setns, "-1 0", "EBADF", "EPERM"),
-            sys(libc::SYS_name_to_handle_at, "-1 0 0 0 0", "EFAULT|EBADF", "ENOSYS"),
-            sys(libc::SYS_kcmp, "0 0 0 0 0", "*", "EPERM"),
-            sys(libc::SYS_pidfd_getfd, "-1 0 0", "EBADF", "EPERM"),
-            sys(libc::SYS_process_madvise, "-1 0 0 0 0", "EBADF", "EPERM"),
-            sys(libc::SYS_fspick, "-1 0 0", "*", "EPERM"),
-            sys(libc::SYS_bpf, "0 0 0", "*", "EPERM"),
-            sys(libc::SYS_fanotify_init, "0 0", "*", "EPERM"),
-            sys(libc::SYS_syslog, "10 0 0", "*", "EPERM"),
-        ];
-        // What would harm the host if it worked is called with arguments that no kernel accepts.
-        // By the listener; without one the kernel does it, with SIGSYS: see below.
-        let killed = "SIGKILL";
-        let out = |as_root: &'static str| if user == User::Root { as_root } else { "EPERM" };
-        rows.extend([
-            sys(libc::SYS_reboot, "0 0 0 0", out("EINVAL"), killed),
-            sys(libc::SYS_kexec_load, "0 0 0 0xffffffff", "*", killed),
-            sys(libc::SYS_kexec_file_load, "-1 -1 0 0 0xffffffff", "*", killed),
-            sys(libc::SYS_init_module, "0 0 0", "*", killed),
-            sys(libc::SYS_finit_module, "-1 0 0xffff", "*", killed),
-            sys(libc::SYS_delete_module, "0 0", "*", killed),
-            sys(libc::SYS_swapon, "0 0xffffffff", "*", killed),
-            sys(libc::SYS_swapoff, "0", "*", killed),
-            sys(libc::SYS_settimeofday, "1 0", "*", "EPERM"),
-            sys(libc::SYS_acct, "1", "*", "EPERM"),
-            sys(libc::SYS_quotactl_fd, "-1 0 0 0", "*", "EPERM"),
-        ]);
-        #[cfg(target_arch = "x86_64")]
-        rows.extend([
-            sys(libc::SYS_iopl, "9", "EINVAL|ENOSYS", killed),
-            sys(libc::SYS_ioperm, "0 0 0", "EINVAL|ENOSYS", killed),
-            // Another ABI is the kernel's own to kill, listener or not.
-            // x32: getpid with bit 30. A kernel without x32 says ENOSYS.
-            sys(0x4000_0000 + libc::SYS_getpid, "", "ok|ENOSYS", "SIGSYS"),
-            row("i386", "ok|refused|SIGSEGV", "SIGSYS"),
-        ]);
-        proof.prove(&rows);
+        Proof::new(&world).prove(&dangerous_calls(user));
     }
+}
+
+/// What each level's filter must refuse.
+pub(super) fn dangerous_calls(user: User) -> Vec<Row> {
+    let new_user = libc::CLONE_NEWUSER;
+    let mut rows = vec![
+        // Arguments are wrong on purpose: the errno outside is the kernel's own, from behind the door.
+        sys(libc::SYS_io_uring_setup, "1 0", "EFAULT|EPERM", "ENOSYS"),
+        sys(libc::SYS_io_uring_enter, "-1 0 0 0 0", "EBADF", "ENOSYS"),
+        sys(libc::SYS_io_uring_register, "-1 0 0 0", "EBADF|EINVAL", "ENOSYS"),
+        sys(libc::SYS_keyctl, "0 -3 1", "ok", "ENOSYS"),
+        sys(libc::SYS_add_key, "0 0 0 0 0", "EFAULT", "ENOSYS"),
+        sys(libc::SYS_request_key, "0 0 0 0", "EFAULT", "ENOSYS"),
+        sys(libc::SYS_userfaultfd, "1", "ok|EPERM", "EPERM"),
+        sys(libc::SYS_perf_event_open, "0 0 -1 -1 0", "EFAULT|ENOSYS|EACCES", "EPERM"),
+        sys(libc::SYS_personality, "0x0008", "ok", "EPERM"),
+        sys(libc::SYS_personality, "0x0400000", "ok", "EPERM"),
+        sys(libc::SYS_personality, "0xffffffff", "ok", "ok"),
+        sys(libc::SYS_modify_ldt, "0 0 0", "ok|EFAULT", "ENOSYS"),
+        sys(libc::SYS_unshare, &new_user.to_string(), "ok", "EPERM"),
+        sys(libc::SYS_unshare, &libc::CLONE_NEWNS.to_string(), "*", "EPERM"),
+        sys(libc::SYS_unshare, "0x80", "*", "EPERM"),
+        sys(libc::SYS_clone, &format!("{} 0 0 0 0", new_user | libc::SIGCHLD), "ok", "EPERM"),
+        sys(libc::SYS_clone3, "0 0", "EINVAL|EFAULT", "ENOSYS"),
+        sys(libc::SYS_setns, "-1 0", "EBADF", "EPERM"),
+        sys(libc::SYS_name_to_handle_at, "-1 0 0 0 0", "EFAULT|EBADF", "ENOSYS"),
+        sys(libc::SYS_kcmp, "0 0 0 0 0", "*", "EPERM"),
+        sys(libc::SYS_pidfd_getfd, "-1 0 0", "EBADF", "EPERM"),
+        sys(libc::SYS_process_madvise, "-1 0 0 0 0", "EBADF", "EPERM"),
+        sys(libc::SYS_fspick, "-1 0 0", "*", "EPERM"),
+        sys(libc::SYS_bpf, "0 0 0", "*", "EPERM"),
+        sys(libc::SYS_fanotify_init, "0 0", "*", "EPERM"),
+        sys(libc::SYS_syslog, "10 0 0", "*", "EPERM"),
+    ];
+    // What would harm the host if it worked is called with arguments that no kernel accepts.
+    // By the listener; without one the kernel does it, with SIGSYS: see below.
+    let killed = "SIGKILL";
+    let out = |as_root: &'static str| if user == User::Root { as_root } else { "EPERM" };
+    rows.extend([
+        sys(libc::SYS_reboot, "0 0 0 0", out("EINVAL"), killed),
+        sys(libc::SYS_kexec_load, "0 0 0 0xffffffff", "*", killed),
+        sys(libc::SYS_kexec_file_load, "-1 -1 0 0 0xffffffff", "*", killed),
+        sys(libc::SYS_init_module, "0 0 0", "*", killed),
+        sys(libc::SYS_finit_module, "-1 0 0xffff", "*", killed),
+        sys(libc::SYS_delete_module, "0 0", "*", killed),
+        sys(libc::SYS_swapon, "0 0xffffffff", "*", killed),
+        sys(libc::SYS_swapoff, "0", "*", killed),
+        sys(libc::SYS_settimeofday, "1 0", "*", "EPERM"),
+        sys(libc::SYS_acct, "1", "*", "EPERM"),
+        sys(libc::SYS_quotactl_fd, "-1 0 0 0", "*", "EPERM"),
+    ]);
+    #[cfg(target_arch = "x86_64")]
+    rows.extend([
+        sys(libc::SYS_iopl, "9", "EINVAL|ENOSYS", killed),
+        sys(libc::SYS_ioperm, "0 0 0", "EINVAL|ENOSYS", killed),
+        // Another ABI is the kernel's own to kill, listener or not.
+        // x32: getpid with bit 30. A kernel without x32 says ENOSYS.
+        sys(0x4000_0000 + libc::SYS_getpid, "", "ok|ENOSYS", "SIGSYS"),
+        row("i386", "ok|refused|SIGSEGV", "SIGSYS"),
+    ]);
+    rows
 }
 
 #[test]

@@ -20,7 +20,12 @@ fn a_fork_bomb_meets_the_task_limit() {
         assert!((40..=60).contains(&count.parse::<u32>().unwrap()), "{user:?}: {inside:?}");
         // The real thing, against the clock; the main shell forks nothing more, so that the limit does not end it.
         let started = Instant::now();
-        let bomb = Proof { world: &world, repo: harness::TestRepo::small(&world), options: Vec::new() };
+        let bomb = Proof {
+            world: &world,
+            repo: harness::TestRepo::small(&world),
+            options: Vec::new(),
+            confined: false,
+        };
         let bomb = bomb.with(["--pids-limit", "60", "--timeout", "3s", "--grace", "1s"]);
         let outcome = bomb.command(["sh", "-c", "b() { b | b & }; b; while :; do :; done"]).run();
         assert!(started.elapsed() < Duration::from_secs(20), "{user:?}");

@@ -26,7 +26,7 @@ fn hidden<'w>(world: &'w World) -> Proof<'w> {
     repo.write("dir/.env.local", SECRET);
     repo.write("target/.env", SECRET);
     repo.write("dir/.envdir/inner", SECRET);
-    let proof = Proof { world, repo, options: Vec::new() };
+    let proof = Proof { world, repo, options: Vec::new(), confined: false };
     // Beside the default `.env*`.
     proof.with(["--hide", ".env*"])
 }
@@ -139,7 +139,8 @@ fn credentials_below_a_mount_are_masked_also_behind_links() {
         user.own(&world.path("home"));
         let home = world.path("home").display().to_string();
         for option in ["--ro", "--overlay"] {
-            let proof = Proof { world: &world, repo: TestRepo::small(&world), options: Vec::new() };
+            let proof =
+                Proof { world: &world, repo: TestRepo::small(&world), options: Vec::new(), confined: false };
             let proof = proof.with([option.to_owned(), home.clone()]);
             let mut rows = Vec::new();
             for file in [
@@ -233,7 +234,7 @@ fn a_hidden_link_hides_what_it_leads_to() {
         repo.write("config/real", SECRET);
         symlink("config/real", repo.path().join(".env")).unwrap();
         user.own(repo.path());
-        let proof = Proof { world: &world, repo, options: Vec::new() };
+        let proof = Proof { world: &world, repo, options: Vec::new(), confined: false };
         proof.prove(&[row("cat .env", SECRET, "EACCES"), row("cat config/real", SECRET, "EACCES")]);
     }
 }

@@ -6,6 +6,7 @@
 
 mod document;
 mod kernel;
+mod landlock;
 mod layers;
 mod limits;
 mod masks;
@@ -22,7 +23,21 @@ use std::sync::OnceLock;
 use harness::{Outcome, Proctor, TestRepo, User, World};
 use tempfile::TempDir;
 
-use crate::proctor;
+use crate::{binary, proctor};
+
+/// Rules of `probe without` that take namespaces away as Docker's filter does, so that level `landlock` is what is left;
+/// without a listener, of which there can be one.
+pub(crate) const NO_NAMESPACES: [&str; 2] = ["clone3=ENOSYS", "clone:0&0x7e020000=EPERM"];
+
+/// A call of the binary where level `landlock` is the most there is.
+pub(crate) fn without_namespaces(world: &World, also: &[&str]) -> Proctor {
+    let probe = probe().to_string_lossy();
+    let mut wrapper = vec![&*probe, "without"];
+    wrapper.extend(NO_NAMESPACES);
+    wrapper.extend(also);
+    wrapper.push("--");
+    Proctor::through(&wrapper, binary(), world)
+}
 
 /// The probe where every user, and every sandbox that is shown its directory, can execute it.
 pub(crate) fn probe() -> &'static Path {
@@ -44,6 +59,8 @@ pub(crate) struct Proof<'w> {
     pub(super) world: &'w World,
     pub(crate) repo: TestRepo<'w>,
     options: Vec<String>,
+    /// Runs have level `landlock`, for want of namespaces.
+    confined: bool,
 }
 
 /// One attack: its words, what it comes to outside, what it must come to inside.
@@ -56,7 +73,23 @@ pub(super) fn row(attack: impl Into<String>, outside: &'static str, inside: &'st
 
 impl<'w> Proof<'w> {
     pub(crate) fn new(world: &'w World) -> Self {
-        Self { world, repo: TestRepo::small(world), options: Vec::new() }
+        Self { world, repo: TestRepo::small(world), options: Vec::new(), confined: false }
+    }
+
+    /// Another one in the same world, with a repository beside.
+    pub(super) fn new_beside(world: &'w World) -> Self {
+        let repo = TestRepo::new(world, "beside", &[("src/value.txt", "broken\n"), ("README", "beside\n")]);
+        Self { world, repo, options: Vec::new(), confined: false }
+    }
+
+    /// The same for level `landlock`.
+    pub(crate) fn confined(world: &'w World) -> Self {
+        Self::new(world).at_level_landlock()
+    }
+
+    /// The same runs at level `landlock`.
+    pub(super) fn at_level_landlock(self) -> Self {
+        Self { confined: true, ..self }.with(["--min-level", "landlock"])
     }
 
     /// Options for every run.
@@ -77,7 +110,8 @@ impl<'w> Proof<'w> {
 
     /// A run whose backend is this command.
     pub(crate) fn command<S: AsRef<std::ffi::OsStr>>(&self, argv: impl IntoIterator<Item = S>) -> Proctor {
-        proctor(self.world)
+        let proctor = if self.confined { without_namespaces(self.world, &[]) } else { proctor(self.world) };
+        proctor
             .args(["run", "--no-test", "--mutation", "discard", "--repo"])
             .arg(self.repo.path())
             .arg("--ro")
@@ -99,7 +133,14 @@ impl<'w> Proof<'w> {
         let argv = std::iter::once(probe().to_string_lossy().into_owned()).chain(attacks.iter().cloned());
         let outcome = self.command(argv).run();
         assert_eq!(outcome.report()["backend_exit_code"], 0, "{:?}: {outcome:#?}", self.user());
+        self.level(&outcome);
         results(attacks, &outcome.text("backend.stdout.log"))
+    }
+
+    /// That a run had the level which is meant here.
+    fn level(&self, outcome: &Outcome) {
+        let level = if self.confined { "landlock" } else { "full" };
+        assert_eq!(outcome.report()["sandbox"]["level"], level, "{:?}: {outcome:#?}", self.user());
     }
 
     /// What attacks come to in a plain process of this user.
@@ -112,8 +153,10 @@ impl<'w> Proof<'w> {
     /// Carries out every attack outside, then inside, and asserts what each comes to.
     pub(super) fn prove(&self, rows: &[Row]) {
         let attacks: Vec<String> = rows.iter().map(|r| r.0.clone()).collect();
+        // At level `landlock` the same files are meant: first inside, where nothing may come of it.
+        let early = self.confined.then(|| self.inside(&attacks));
         let outside = self.outside(&attacks);
-        let inside = self.inside(&attacks);
+        let inside = early.unwrap_or_else(|| self.inside(&attacks));
         let mut wrong = Vec::new();
         for ((attack, want_out, want_in), (out, is_in)) in rows.iter().zip(outside.iter().zip(&inside)) {
             if !fits(want_out, out) {

@@ -151,7 +151,12 @@ fn a_socket_in_the_work_tree_or_below_a_mount_does_not_answer() {
         let dir = world.path("shown").display().to_string();
         // An overlay's socket is another inode than the one that is listened on.
         for (option, answer) in [("--ro", "EACCES"), ("--rw", "EACCES"), ("--overlay", "ECONNREFUSED")] {
-            let proof = Proof { world: &world, repo: harness::TestRepo::small(&world), options: Vec::new() };
+            let proof = Proof {
+                world: &world,
+                repo: harness::TestRepo::small(&world),
+                options: Vec::new(),
+                confined: false,
+            };
             let proof = proof.with([option.to_owned(), dir.clone()]);
             let out =
                 proof.outside(&[format!("unix {}", shown.display()), format!("unix {}", tree.display())]);

@@ -203,7 +203,7 @@ fn setuid_programs_and_file_capabilities_give_nothing() {
 }
 
 /// Host pids of processes with this argument.
-fn with_argument(token: &str) -> Vec<u32> {
+pub(super) fn with_argument(token: &str) -> Vec<u32> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else { continue };
@@ -215,17 +215,17 @@ fn with_argument(token: &str) -> Vec<u32> {
     found
 }
 
-fn comm(pid: u32) -> String {
+pub(super) fn comm(pid: u32) -> String {
     std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned()
 }
 
-fn parent(pid: u32) -> u32 {
+pub(super) fn parent(pid: u32) -> u32 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("stat");
     let parent = stat.rsplit_once(')').and_then(|s| s.1.split_whitespace().nth(1)?.parse().ok());
     parent.expect("field 4 of stat is a pid")
 }
 
-fn wait_for(mut condition: impl FnMut() -> bool, what: &str) {
+pub(super) fn wait_for(mut condition: impl FnMut() -> bool, what: &str) {
     let end = Instant::now() + Duration::from_secs(120);
     while !condition() {
         assert!(Instant::now() < end, "waited too long until {what}");

@@ -45,6 +45,9 @@ fn c(path: &str) -> std::ffi::CString {
 }
 
 fn dispatch(words: &[&str]) -> Done {
+    if let Some(done) = crate::shared::carry_out(words) {
+        return done;
+    }
     match words {
         ["read", path] => {
             let mut file = File::open(path).map_err(io)?;

@@ -5,6 +5,7 @@
 mod attack;
 mod launch;
 mod raw;
+mod shared;
 mod without;
 
 use std::io::Write;

@@ -91,7 +91,15 @@ pub(crate) fn run(args: &[String]) -> ExitCode {
     command.args(rest);
     if filter.answered.is_empty() {
         filter.install(0);
-        panic!("{program}: {}", command.exec());
+        // A binary that was copied a moment ago may be open for writing in a child of somebody else's, until its exec.
+        let mut error = command.exec();
+        for _ in 0..100 {
+            if error.kind() == std::io::ErrorKind::ExecutableFileBusy {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                error = command.exec();
+            }
+        }
+        panic!("{program}: {error}");
     }
     watch(&filter, command)
 }
