@@ -25,13 +25,36 @@ struct Row {
     step: [&'static str; 2],
     /// What the remedy says.
     mend: &'static str,
+    /// What `--min-level landlock` makes of it, likewise.
+    lower: [Lower; 2],
+}
+
+/// What a lower level makes of a host.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lower {
+    /// It passes at level `landlock`.
+    Landlock,
+    /// The same, with nobody who hears of refused calls: another filter has the listener.
+    LandlockUnheard,
+    /// It is refused all the same.
+    Refused,
 }
 
 fn row(rules: &'static [&'static str], step: &'static str, mend: &'static str) -> Row {
-    Row { by: By::Filter(rules), step: [step, step], mend }
+    // These are answered by a listener, of which there can be one.
+    let answered = ["landlock-abi=", "clone3-namespaces=", "fs:", "open:", "text:"];
+    let heard = !rules.iter().any(|rule| answered.iter().any(|start| rule.starts_with(start)));
+    let lower = if heard { Lower::Landlock } else { Lower::LandlockUnheard };
+    Row { by: By::Filter(rules), step: [step, step], mend, lower: [lower, lower] }
 }
 
 impl Row {
+    /// Level `landlock` needs it too.
+    fn at_no_level(mut self) -> Self {
+        self.lower = [Lower::Refused; 2];
+        self
+    }
+
     /// As root the first thing that needs it is the work tree's idmapped mount.
     fn first_as_root(mut self, step: &'static str) -> Self {
         self.step[0] = step;
@@ -66,13 +89,55 @@ fn through(wrapper: &[String], world: &World) -> Proctor {
 
 /// A backend that leaves marks wherever it could.
 fn run(wrapper: &[String], repo: &TestRepo<'_>) -> Outcome {
+    run_with(wrapper, repo, &[])
+}
+
+fn run_with(wrapper: &[String], repo: &TestRepo<'_>, options: &[&str]) -> Outcome {
     let mark = repo.world().path("mark");
     let script = format!("touch {}; echo mended > src/value.txt; echo said", mark.display());
     through(wrapper, repo.world())
         .args(["run", "--no-test", "--repo"])
         .arg(repo.path())
+        .args(options)
         .args(["--", "sh", "-c", &script])
         .run()
+}
+
+const LOWER: &[&str] = &["--min-level", "landlock"];
+
+/// What the operator's word for the lower level makes of the same host.
+fn lower(row: &Row, user: User) {
+    let Some(wrapper) = row.wrapper(user) else { return };
+    let world = World::new(user);
+    let repo = TestRepo::small(&world);
+    let before = snapshot(&repo);
+    let outcome = run_with(&wrapper, &repo, LOWER);
+    let what = format!("{user:?} {wrapper:?}");
+    let who = usize::from(user != User::Root);
+    let (step, lower) = (row.step[who], row.lower[who]);
+    if lower == Lower::Refused {
+        assert_eq!(outcome.code, Some(3), "{what}: {outcome:#?}");
+        fails(&outcome, &repo, 3, &["sandbox_unavailable"], &["run.started"]);
+        nothing_started(&outcome);
+        untouched(&before, &repo);
+        let why = blocker(&outcome, "sandbox_unavailable")["detail"]["why"].to_string();
+        assert!(why.contains("level full: ") && why.contains("level landlock: "), "{what}: {why}");
+        return;
+    }
+    assert_eq!(outcome.code, Some(0), "{what}: {outcome:#?}");
+    untouched(&before, &repo);
+    assert_eq!(outcome.text("backend.stdout.log"), "said\n", "{what}");
+    assert!(!world.path("mark").exists(), "{what}: the backend wrote outside");
+    let sandbox = outcome.report()["sandbox"].clone();
+    assert_eq!(sandbox["level"], "landlock", "{what}: {sandbox:#}");
+    let why = sandbox["why_not_full"].as_str().unwrap_or_default();
+    assert!(why.contains(step), "{what}: {step:?} is not in {why:?}");
+    assert!(outcome.stderr.contains("sandbox level landlock"), "{what}: {}", outcome.stderr);
+    let missing = sandbox["missing"].to_string();
+    let unheard = lower == Lower::LandlockUnheard;
+    for text in ["changes of mode, owner and times: refused", "trace of programs and refused calls:"] {
+        assert_eq!(missing.contains(text), unheard, "{what}: {text}: {missing}");
+    }
 }
 
 fn refused(row: &Row, user: User) {
@@ -99,7 +164,12 @@ fn refused(row: &Row, user: User) {
     assert_eq!(doctor.code, Some(3), "{what}: {doctor:#?}");
     let said: Value =
         serde_json::from_str(&doctor.stdout).unwrap_or_else(|e| panic!("{what}: {e}: {doctor:#?}"));
-    assert_eq!(said["level"], Value::Null, "{what}: {said:#}");
+    // Which level a run may have with the operator's word for it.
+    let lower = row.lower[usize::from(user != User::Root)];
+    let reached = lower != Lower::Refused;
+    assert_eq!(said["level"], if reached { json!("landlock") } else { Value::Null }, "{what}: {said:#}");
+    let landlock = (&said["levels"][1]["name"], &said["levels"][1]["reached"]);
+    assert_eq!(landlock, (&json!("landlock"), &json!(reached)), "{what}: {said:#}");
     assert_eq!(
         (&said["levels"][0]["name"], &said["levels"][0]["reached"]),
         (&"full".into(), &false.into()),
@@ -117,6 +187,7 @@ fn all_refused(rows: &[Row]) {
     for user in users() {
         for row in rows {
             refused(row, user);
+            lower(row, user);
         }
     }
 }
@@ -136,6 +207,15 @@ fn with_nothing_taken_away_the_same_command_passes() {
             passes(&run(&wrapper, &repo), &repo);
         }
         passes(&run(&["sh", "-ec", "exec \"$@\"", "sh"].map(str::to_owned), &repo), &repo);
+        // The operator's word allows the lower level; it does not choose it.
+        let outcome = run_with(&["env".to_owned()], &repo, LOWER);
+        passes(&outcome, &repo);
+        let sandbox = outcome.report()["sandbox"].clone();
+        assert_eq!(
+            (&sandbox["level"], &sandbox["why_not_full"]),
+            (&json!("full"), &Value::Null),
+            "{sandbox:#}"
+        );
         let doctor = through(&["env".to_owned()], &world).args(["--json", "doctor"]).run();
         assert_eq!(doctor.code, Some(0), "{doctor:#?}");
         let said: Value = serde_json::from_str(&doctor.stdout).unwrap();
@@ -161,6 +241,8 @@ fn no_new_namespaces() {
         // Docker's default filter: clone3 is not there, the others are refused.
         row(&["clone3=ENOSYS", "clone:0&0x7e020000=EPERM", "unshare=EPERM"], CLONE, NAMESPACES)
             .first_as_root(IDMAP_NAMESPACE),
+        row(&["clone3=ENOSYS", "clone:0&0x7e020000=EPERM", "open:/not/there=EPERM"], CLONE, NAMESPACES)
+            .first_as_root(IDMAP_NAMESPACE),
         row(&["clone3-namespaces=EPERM"], CLONE, NAMESPACES).first_as_root(IDMAP_NAMESPACE),
         row(&["clone3-namespaces=EINVAL"], CLONE, NAMESPACES).first_as_root(IDMAP_NAMESPACE),
         // A chroot, in which the kernel makes no user namespace.
@@ -176,6 +258,7 @@ fn no_new_namespaces() {
             ),
             step: [IDMAP_NAMESPACE, ""],
             mend: "in a chroot the kernel makes no user namespace",
+            lower: [Lower::Landlock; 2],
         },
         // The sysctl, in a namespace of the test's own.
         Row {
@@ -190,6 +273,8 @@ fn no_new_namespaces() {
             ),
             step: [IDMAP_NAMESPACE, CLONE],
             mend: "sysctl -w user.max_user_namespaces=15000",
+            // Root of that namespace has no other uid to give the backend.
+            lower: [Lower::Refused, Lower::Landlock],
         },
         // Another kind of namespace.
         Row {
@@ -202,6 +287,7 @@ fn no_new_namespaces() {
             ),
             step: ["", CLONE],
             mend: "raise the one that is too low",
+            lower: [Lower::Landlock; 2],
         },
     ]);
 }
@@ -223,17 +309,22 @@ fn no_id_maps_as_below_ubuntus_apparmor() {
             by: By::Script(Some("exec unshare -Urm \"$@\""), None),
             step: ["writing the uid map", ""],
             mend: "--userns=host, hostUsers: true",
+            // No other uid is to be had.
+            lower: [Lower::Refused; 2],
         },
         // As in a container that was started with --cap-drop.
         Row {
             by: By::Script(Some("exec setpriv --bounding-set=-setuid --inh-caps=-all \"$@\""), None),
             step: ["writing the uid map", ""],
             mend: "--cap-add SETUID --cap-add SETGID",
+            // No other uid is to be had.
+            lower: [Lower::Refused; 2],
         },
         Row {
             by: By::Script(Some("exec setpriv --bounding-set=-sys_admin --inh-caps=-all \"$@\""), None),
             step: ["opening a tree for an idmapped mount", ""],
             mend: "root lacks CAP_SYS_ADMIN",
+            lower: [Lower::Landlock; 2],
         },
     ]);
 }
@@ -257,11 +348,17 @@ fn the_distributions_switches_for_user_namespaces_are_off() {
 fn no_landlock() {
     let step = "creating the Landlock ruleset";
     all_refused(&[
-        row(&["landlock_create_ruleset=ENOSYS"], step, "refuses the landlock calls"),
-        row(&["landlock_create_ruleset=EOPNOTSUPP"], step, "lsm=landlock"),
-        row(&["landlock-abi=1"], step, "level full needs ABI 2"),
-        row(&["landlock_add_rule=EPERM"], "adding a Landlock rule", "refuses the landlock calls"),
-        row(&["landlock_restrict_self=EPERM"], "enforcing Landlock", "refuses the landlock calls"),
+        row(&["landlock_create_ruleset=ENOSYS"], step, "refuses the landlock calls").at_no_level(),
+        row(&["landlock_create_ruleset=EOPNOTSUPP"], step, "lsm=landlock").at_no_level(),
+        row(&["landlock-abi=1"], step, "level full needs ABI 2").at_no_level(),
+        row(&["landlock_add_rule=EPERM"], "adding a Landlock rule", "refuses the landlock calls")
+            .at_no_level(),
+        row(&["landlock_restrict_self=EPERM"], "enforcing Landlock", "refuses the landlock calls")
+            .at_no_level(),
+        // Enough for level full, which is not to be had; not for the other.
+        row(&["landlock-abi=5", "clone3=ENOSYS", "clone:0&0x7e020000=EPERM"], CLONE, NAMESPACES)
+            .first_as_root(IDMAP_NAMESPACE)
+            .at_no_level(),
     ]);
 }
 
@@ -329,14 +426,16 @@ fn a_covered_proc() {
         by: By::Script(Some(root.leak()), Some(ordinary.leak())),
         step: ["mounting a fresh /proc", "mounting a fresh /proc"],
         mend: "parts of this one are covered (/proc/uptime, /proc/irq)",
+        lower: [Lower::Landlock; 2],
     }]);
 }
 
 #[test]
 fn no_seccomp_filter() {
     // A kernel without CONFIG_SECCOMP_FILTER says EINVAL, one without seccomp ENOSYS.
-    let rows = ["seccomp:0==1=EINVAL", "seccomp:0==1=ENOSYS", "seccomp:0==1=EPERM"]
-        .map(|rule| row(vec![rule].leak(), "installing the seccomp filter", "refuses the call seccomp"));
+    let rows = ["seccomp:0==1=EINVAL", "seccomp:0==1=ENOSYS", "seccomp:0==1=EPERM"].map(|rule| {
+        row(vec![rule].leak(), "installing the seccomp filter", "refuses the call seccomp").at_no_level()
+    });
     all_refused(&rows);
 }
 
@@ -344,10 +443,10 @@ fn no_seccomp_filter() {
 fn no_process_descriptors() {
     let step = "naming a process by a descriptor";
     all_refused(&[
-        row(&["pidfd_open=ENOSYS"], step, "pidfd_open and pidfd_send_signal"),
-        row(&["pidfd_open=EPERM"], step, "pidfd_open and pidfd_send_signal"),
-        row(&["pidfd_send_signal=ENOSYS"], step, "pidfd_open and pidfd_send_signal"),
-        row(&["close_range=ENOSYS"], "closing foreign descriptors", "refuses this call"),
+        row(&["pidfd_open=ENOSYS"], step, "pidfd_open and pidfd_send_signal").at_no_level(),
+        row(&["pidfd_open=EPERM"], step, "pidfd_open and pidfd_send_signal").at_no_level(),
+        row(&["pidfd_send_signal=ENOSYS"], step, "pidfd_open and pidfd_send_signal").at_no_level(),
+        row(&["close_range=ENOSYS"], "closing foreign descriptors", "refuses this call").at_no_level(),
     ]);
 }
 
