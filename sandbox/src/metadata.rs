@@ -240,3 +240,27 @@ fn times(caller: &Caller, at: u64, unit: Unit) -> Result<Option<[TimeSpec; 2]>, 
         Unit::Nanoseconds => [TimeSpec::new(word(0), word(1)), TimeSpec::new(word(2), word(3))],
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mask_is_about_what_was_shown_before_it() {
+        let custody = Custody {
+            roots: vec![(0, "/rw".into()), (3, "/rw/cover/inner".into()), (usize::MAX, "/tree".into())],
+            masks: vec![(1, "/rw/.ssh".into()), (2, "/rw/cover".into()), (4, "/tree".into())],
+            uid: 1,
+            gid: 1,
+            switch: false,
+        };
+        for own in ["/rw", "/rw/a", "/rw/.sshd", "/rw/cover/inner/a", "/tree/a"] {
+            assert!(custody.is_own(Path::new(own)), "{own}");
+        }
+        for other in
+            ["/", "/rwx", "/rw/.ssh", "/rw/.ssh/id", "/rw/cover", "/rw/cover/other", "/tr", "/memfd:/rw"]
+        {
+            assert!(!custody.is_own(Path::new(other)), "{other}");
+        }
+    }
+}

@@ -35,9 +35,10 @@ make_image() {
 
 passed=0 failed=0
 
-# check NAME UID PLACE full|refused TEXTS OPTIONS... : TEXTS are separated by `|`.
+# check NAME UID PLACE full|landlock|refused|refused-lower TEXTS OPTIONS... : TEXTS are separated by `|`.
 check() {
-    local name=$1 uid=$2 place=$3 wanted=$4 texts=$5 text out why=()
+    local name=$1 uid=$2 place=$3 wanted=$4 texts=$5 text out min=full why=()
+    case $wanted in landlock | refused-lower) min=landlock ;; esac
     shift 5
     if [ ${#only[@]} -gt 0 ] && [[ " ${only[*]} " != *" $name "* ]]; then return; fi
     rm -rf "$work/vol"
@@ -46,14 +47,17 @@ check() {
     out=$(timeout 120 podman --runtime runc --cgroup-manager=cgroupfs run --rm --network=none \
         --ulimit nofile=1024:1024 --ulimit nproc=4096:4096 \
         -v "$work/bin:/opt/proctor:ro" -v "$here/inside.sh:/opt/inside.sh:ro" -v "$work/vol:/vol" "$@" \
-        --rootfs "$image:O" sh /opt/inside.sh /opt/proctor/proctor "$uid" "$place" 2>&1) || true
+        --rootfs "$image:O" sh /opt/inside.sh /opt/proctor/proctor "$uid" "$place" $min 2>&1) || true
     case $wanted in
-    full) grep -q '^RESULT level=full doctor=0 run=0 verify=0 said=said$' <<<"$out" || why+=("not full and passed") ;;
-    refused) grep -q '^RESULT level=\(none\|landlock\) doctor=3 run=3 verify=0 said=$' <<<"$out" || why+=("not refused") ;;
+    full) grep -q '^RESULT level=full doctor=0 run=0 verify=0 said=said got=full$' <<<"$out" || why+=("not full and passed") ;;
+    # `doctor` speaks of what a run is refused without the word for the lower level.
+    landlock) grep -q '^RESULT level=landlock doctor=3 run=0 verify=0 said=said got=landlock$' <<<"$out" || why+=("not landlock and passed") ;;
+    refused) grep -q '^RESULT level=[a-z]* doctor=3 run=3 verify=0 said= got=' <<<"$out" || why+=("not refused") ;;
+    refused-lower) grep -q '^RESULT level=none doctor=3 run=3 verify=0 said= got=' <<<"$out" || why+=("not refused") ;;
     esac
     local IFS='|'
     for text in $texts; do grep -qF -e "$text" <<<"$out" || why+=("no \"$text\""); done
-    if [ $wanted = refused ]; then
+    if [[ $wanted = refused* ]]; then
         # The run itself names a mend too.
         grep -q '^run: .*what to do: .*`proctor doctor`' <<<"$out" || why+=("the run names no mend")
     fi
@@ -101,6 +105,18 @@ mapped=(--uidmap 0:200000:65536 --gidmap 0:200000:65536 --tmpfs /run/proctor --t
 check user-namespace 1000 /tmp-vol full '' "${open[@]}" "${mapped[@]}"
 check user-namespace 0 /tmp-vol full '' "${open[@]}" "${mapped[@]}" --cap-add SYS_ADMIN
 check user-namespace-masked 1000 /tmp-vol refused 'are covered' --security-opt seccomp=unconfined "${mapped[@]}"
+
+# The lower level, where the operator allows it: as podman and Docker start a container, with nothing added.
+for place in /vol /srv; do
+    check lower-default 1000 $place landlock 'sandbox level landlock, with|mounting a fresh /proc'
+    check lower-default 0 $place landlock 'sandbox level landlock, with'
+    check lower-docker 1000 $place landlock '' --security-opt "$docker"
+    check lower-docker 0 $place landlock '' --security-opt "$docker"
+done
+# Not chosen where more is to be had, and refused where less is.
+check lower-mended 1000 /vol full '' "${open[@]}"
+check lower-no-setuid 0 /vol refused-lower '--cap-add SETUID' --cap-drop SETUID
+check lower-user-namespace 1000 /tmp-vol landlock '' "${mapped[@]}"
 
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

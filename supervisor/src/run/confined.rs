@@ -353,4 +353,24 @@ mod tests {
             assert_eq!(moved.text(OsStr::new(from)), to, "{from}");
         }
     }
+
+    #[test]
+    fn what_is_shown_twice_is_shown_as_it_was_said_last() {
+        let bind = |path: &str, writable| Mount::Bind { source: path.into(), target: path.into(), writable };
+        let mask = Mount::Mask { target: "/a/secret".into() };
+        let view = vec![bind("/a", false), mask.clone(), bind("/b", false), bind("/a", true)];
+        assert_eq!(once(view), [mask, bind("/b", false), bind("/a", true)]);
+    }
+
+    #[test]
+    fn what_is_shown_where_it_is_does_not_move_with_what_is_above() {
+        let mut moved = Moved::default();
+        moved.add(Path::new("/home/user"), Path::new("/areas/1/tmp"));
+        moved.add(Path::new("/home/user/.cargo/bin"), Path::new("/home/user/.cargo/bin"));
+        assert_eq!(
+            moved.path(Path::new("/home/user/.cargo/bin/cargo")),
+            Path::new("/home/user/.cargo/bin/cargo")
+        );
+        assert_eq!(moved.path(Path::new("/home/user/.cargo")), Path::new("/areas/1/tmp/.cargo"));
+    }
 }

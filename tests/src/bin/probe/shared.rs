@@ -100,6 +100,10 @@ pub(crate) fn carry_out(words: &[&str]) -> Option<Done> {
         }
         ["pair", kind] => pair(kind).map(|_| String::new()),
         ["pair-send", path] => pair("datagram").and_then(|fd| send(fd, path)),
+        ["pair-connect", kind, path] => pair(kind).and_then(|fd| {
+            let (address, len) = address(path);
+            sys(libc::SYS_connect, &[fd, address.as_ptr() as usize, len])
+        }),
         ["listen"] => std::net::TcpListener::bind("127.0.0.1:0").map(|_| String::new()).map_err(io),
         _ => return None,
     })
@@ -253,11 +257,16 @@ fn pair(kind: &str) -> Result<usize, Errno> {
     Ok(fds[0] as usize)
 }
 
-/// sendto(2) with a path as the address.
-fn send(fd: usize, path: &str) -> Done {
+/// `struct sockaddr_un` of a path, and its length.
+fn address(path: &str) -> ([u8; 110], usize) {
     let mut address = [0u8; 110];
     address[..2].copy_from_slice(&(libc::AF_UNIX as u16).to_ne_bytes());
     address[2..2 + path.len()].copy_from_slice(path.as_bytes());
-    let args = [fd, b"hello".as_ptr() as usize, 5, 0, address.as_ptr() as usize, 2 + path.len() + 1];
-    sys(libc::SYS_sendto, &args)
+    (address, 2 + path.len() + 1)
+}
+
+/// sendto(2) with a path as the address.
+fn send(fd: usize, path: &str) -> Done {
+    let (address, len) = address(path);
+    sys(libc::SYS_sendto, &[fd, b"hello".as_ptr() as usize, 5, 0, address.as_ptr() as usize, len])
 }

@@ -57,6 +57,9 @@ fn nothing_of_the_operators_files_changes_by_any_call() {
             rows.push(row(format!("meta {how} {shown}"), "ok", "EPERM"));
             rows.push(row(format!("meta {how} {closed}"), "ok", "EACCES"));
         }
+        // Not even by a name in a directory of its own.
+        rows.push(row(format!("link {shown} linked"), "ok", "EXDEV|EACCES|EPERM"));
+        rows.push(row("meta mode linked", "ok", "ENOENT"));
         rows.push(row(format!("meta attribute-fd {shown}"), "ok", "EOPNOTSUPP"));
         rows.push(row(format!("meta flags {shown}"), "ok", "EPERM"));
         // What the file system here makes of them is its own affair; outside it is asked.

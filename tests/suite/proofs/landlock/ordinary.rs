@@ -113,7 +113,7 @@ fn git_works_inside_and_the_real_repository_stays() {
 }
 
 #[test]
-fn the_reviewer_and_approvals_work() {
+fn the_reviewer_decides() {
     for user in users() {
         let world = World::new(user);
         let repo = TestRepo::small(&world);

@@ -128,6 +128,14 @@ fn no_socket_reaches_the_network_or_a_service() {
             row("pair datagram", "ok", "ESOCKTNOSUPPORT"),
             row("pair raw", "ok", "ESOCKTNOSUPPORT"),
             row(send.clone(), "ok", "ESOCKTNOSUPPORT"),
+            row(format!("pair-connect datagram {}", log.display()), "ok", "ESOCKTNOSUPPORT"),
+            // The others have their peer for good, which is the kernel's own doing.
+            row(format!("pair-connect stream {}", path.display()), "EISCONN|EINVAL", "EISCONN|EINVAL"),
+            row(
+                format!("pair-connect packet {}", path.display()),
+                "EISCONN|EINVAL|EPROTOTYPE",
+                "EISCONN|EINVAL|EPROTOTYPE",
+            ),
         ];
         let proof = Proof::confined(&world);
         proof.inside(std::slice::from_ref(&send));
