@@ -118,7 +118,7 @@ fn start(facts: &Facts, found: &mut Vec<Blocker>) {
         );
         found.push(match mend {
             Some(mend) => {
-                blocker.with_remedy(format!("{mend}. `proctor doctor` tries every mechanism by itself."))
+                blocker.with_remedy(format!("{mend}. `proctor doctor` tries every mechanism by itself, and says whether level landlock is to be had (`--min-level landlock`)."))
             }
             None => blocker,
         });
