@@ -8,7 +8,7 @@
 //! | `landlock-abi=N` | Landlock says that its ABI is N |
 //! | `clone3-namespaces=ERRNO` | clone3(2) into any new namespace fails |
 //! | `fs:NAME=ERRNO` | fsopen(2) of that file system fails |
-//! | `open:END=ERRNO` | openat(2) of a path with that end fails |
+//! | `open:END=ERRNO` | openat(2) of a path with that end fails, but below /proc/self |
 //! | `text:PATH=TEXT` | openat(2) of that path gives a file with that text |
 //!
 //! The last five need what a pointer points to: they are answered by this process, which waits for the command.
@@ -287,7 +287,12 @@ fn answer(listener: usize, answered: &[Answered]) {
             Answered::FileSystem(name, errno) if nr == libc::SYS_fsopen && text(0) == *name => {
                 (response.error, response.flags) = (-(*errno as i32), 0);
             }
-            Answered::Open(end, errno) if nr == libc::SYS_openat && text(1).ends_with(end.as_str()) => {
+            // What a process reads of itself is left alone.
+            Answered::Open(end, errno)
+                if nr == libc::SYS_openat
+                    && text(1).ends_with(end.as_str())
+                    && !text(1).starts_with("/proc/self/") =>
+            {
                 (response.error, response.flags) = (-(*errno as i32), 0);
             }
             Answered::Text(path, content) if nr == libc::SYS_openat && text(1) == *path => {

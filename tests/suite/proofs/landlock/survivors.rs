@@ -103,15 +103,20 @@ fn a_supervisor_killed_at_any_moment_leaves_nothing_alive() {
         child.kill().unwrap();
         child.wait().unwrap();
         wait_for(|| with_argument(&token).is_empty() && of_group(child.id()).is_empty(), "all is dead");
-        // Nobody was left to remove the copy: that is said in the documents, and it is closed to others.
-        let kept = std::fs::read_dir(areas(&world)).unwrap().flatten().count();
+        // Nobody was left to remove the copies: that is said in the documents, and they are closed to others.
+        let runs = std::fs::read_dir(world.path("state/proctor/runs")).unwrap().flatten();
+        let kept: Vec<PathBuf> = runs
+            .flat_map(|run| left(&world, &run.file_name().to_string_lossy()))
+            .map(|name| areas(&world).join(name))
+            .collect();
         assert!(
-            kept > 0,
+            !kept.is_empty(),
             "{user:?}: a killed supervisor removed its copy after all; say so in the documents"
         );
-        for entry in std::fs::read_dir(areas(&world)).unwrap().flatten() {
-            let mode = std::os::unix::fs::PermissionsExt::mode(&entry.metadata().unwrap().permissions());
-            assert_eq!(mode & 0o077, 0, "{user:?}: {}", entry.path().display());
+        for area in kept {
+            let mode = std::os::unix::fs::PermissionsExt::mode(&area.metadata().unwrap().permissions());
+            assert_eq!(mode & 0o077, 0, "{user:?}: {}", area.display());
+            std::fs::remove_dir_all(area).unwrap();
         }
     }
 }
