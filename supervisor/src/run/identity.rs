@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use proctor_sandbox::host::Facts;
 use proctor_sandbox::spec::Identity;
 use rustix::fs::{FlockOperation, flock};
 
@@ -51,6 +52,15 @@ pub enum IdentityError {
     /// passwd or subuid claims everything.
     #[error("no range of host uids is free of /etc/passwd and /etc/subuid, and mapped where this is a user namespace: free one near {}, or run Proctor as an ordinary user", CANDIDATES.start * STEP)]
     NoRange,
+}
+
+impl IdentityError {
+    /// What to do about the host, where that is known and not in the text.
+    pub fn mend(&self, facts: &Facts) -> Option<String> {
+        matches!(self, Self::NoRange if facts.own.ids_mapped).then(|| {
+            "this is a user namespace in which no uid is to spare: map more of them (--userns=host, hostUsers: true, or a larger range), or run Proctor as an ordinary user here (in a container --user 1000)".to_owned()
+        })
+    }
 }
 
 impl HostId {

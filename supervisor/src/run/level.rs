@@ -10,7 +10,7 @@ use proctor_sandbox::launch::Launcher;
 use proctor_sandbox::spec::Level;
 
 use super::area::Area;
-use super::identity::HostId;
+use super::identity::{HostId, IdentityError};
 use super::layers::LayerDir;
 use super::state_dirs::{self, StateDirs};
 use crate::mend;
@@ -37,6 +37,10 @@ pub struct Unreached {
 impl Unreached {
     fn new(error: &LaunchError) -> Self {
         Self { why: error.to_string(), mend: Some(mend::of(error, &Facts::read())) }
+    }
+
+    fn nobody(error: &IdentityError) -> Self {
+        Self { why: error.to_string(), mend: error.mend(&Facts::read()) }
     }
 
     fn plain(error: impl std::fmt::Display) -> Self {
@@ -95,7 +99,7 @@ pub fn probe_full(
     place: LayerPlace,
     name: &str,
 ) -> Result<Full, Unreached> {
-    let identity = HostId::take(state_dirs::uid_locks()).map_err(Unreached::plain)?.identity;
+    let identity = HostId::take(state_dirs::uid_locks()).map_err(|e| Unreached::nobody(&e))?.identity;
     let on_disk = || {
         let layers = LayerDir::create(state, name, "probe", identity).map_err(Unreached::plain)?;
         let descriptor = layers.descriptor().map_err(Unreached::plain)?;
@@ -124,7 +128,7 @@ pub fn probe_full(
 /// # Errors
 /// Why it cannot be built here.
 pub fn probe_landlock(launcher: &Launcher, dirs: &StateDirs, name: &str) -> Result<Enforced, Unreached> {
-    let identity = HostId::take(state_dirs::uid_locks()).map_err(Unreached::plain)?;
+    let identity = HostId::take(state_dirs::uid_locks()).map_err(|e| Unreached::nobody(&e))?;
     let owner = (identity.identity.host_uid, identity.identity.host_gid);
     let area = Area::new(dirs, &format!("{name}-probe"), owner)
         .map_err(|e| Unreached::plain(format!("{}: {e}", Area::all(dirs).display())))?;

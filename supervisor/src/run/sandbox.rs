@@ -118,9 +118,7 @@ impl StartError {
     pub fn mend(&self, state: &Path, facts: &HostFacts) -> Option<String> {
         match self {
             Self::Sandbox(error @ LaunchError::Step(_)) => Some(mend::of(error, facts)),
-            Self::Identity(IdentityError::NoRange) if facts.own.ids_mapped => Some(
-                "this is a user namespace in which no uid is to spare: map more of them (--userns=host, hostUsers: true, or a larger range), or run Proctor as an ordinary user here (in a container --user 1000)".into(),
-            ),
+            Self::Identity(error) => error.mend(facts),
             Self::Layers { memory, disk } => match &**disk {
                 Self::Sandbox(error) => Some(mend::of_layers(memory, error, state, facts)),
                 other => other.mend(state, facts),
