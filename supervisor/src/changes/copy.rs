@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
@@ -24,8 +24,6 @@ const RESOLVE: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 /// Directories within one another.
 const MAX_DEPTH: usize = 200;
-/// The same where they are removed: each holds two descriptors meanwhile.
-const REMOVED_AT_ONCE: usize = 100;
 /// Longer than any tick of the clock that the kernel stamps files with: what is changed after the copy was made has a
 /// later time than the copy's own.
 const TICK: std::time::Duration = std::time::Duration::from_millis(20);
@@ -306,42 +304,6 @@ impl Copier<'_> {
 fn create(to: BorrowedFd<'_>, name: &CStr, path: &[u8]) -> Result<OwnedFd, CopyError> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(to, name, flags, Mode::RUSR | Mode::WUSR).map_err(failed(path, "openat"))
-}
-
-/// Removes everything beneath `top`, whatever modes a backend gave it and however deep it made it. Removes no more than it
-/// can: the rest is left for whoever cleans up.
-pub fn remove_beneath(top: BorrowedFd<'_>) {
-    let mut raised = 0;
-    loop {
-        let before = raised;
-        remove(top, top, 0, &mut raised);
-        // What was too deep to be walked stands at the top now.
-        if raised == before {
-            return;
-        }
-    }
-}
-
-/// Removes what is in `dir`; what is too deep is moved up to `top`.
-fn remove(top: BorrowedFd<'_>, dir: BorrowedFd<'_>, depth: usize, raised: &mut u64) {
-    let Ok(found) = names_of_all(dir) else { return };
-    for name in found {
-        if rustix::fs::unlinkat(dir, &name, AtFlags::empty()).is_ok() {
-            continue;
-        }
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        if let Ok(fd) = rustix::fs::openat2(dir, &name, flags, Mode::empty(), RESOLVE) {
-            let _ = rustix::fs::chmod(format!("/proc/self/fd/{}", fd.as_raw_fd()), Mode::RWXU);
-        }
-        if depth == REMOVED_AT_ONCE {
-            *raised += u64::from(rustix::fs::renameat(dir, &name, top, format!(".deep-{raised}")).is_ok());
-            continue;
-        }
-        if let Ok(inner) = open_dir(dir, &name, &[]) {
-            remove(top, inner.as_fd(), depth + 1, raised);
-        }
-        let _ = rustix::fs::unlinkat(dir, &name, AtFlags::REMOVEDIR);
-    }
 }
 
 fn names_of_all(dir: BorrowedFd<'_>) -> Result<Vec<std::ffi::CString>, Errno> {

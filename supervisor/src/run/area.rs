@@ -1,17 +1,15 @@
 //! The private directory of one sandbox of level `landlock`: the copy of the work tree, a home, a place for temporary
-//! files. It is the sandbox's own, nobody else may enter it, and it is removed with this value. What runs that were
-//! killed left behind stands below [`Area::all`].
+//! files. It is the sandbox's own, nobody else may enter it, and it is removed with this value.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 
+use super::private_dirs::{PrivateDir, PrivateDirError};
 use super::state_dirs::StateDirs;
-use crate::changes::copy::remove_beneath;
 
 /// Root's areas: a sandbox's uid must be able to get there, which root's home does not let it.
 pub const ROOT_AREAS: &str = "/var/lib/proctor/areas";
@@ -22,6 +20,8 @@ pub struct Area {
     path: PathBuf,
     dir: OwnedFd,
     owner: Option<(u32, u32)>,
+    /// Removes it.
+    _private: PrivateDir,
 }
 
 impl Area {
@@ -34,26 +34,21 @@ impl Area {
     ///
     /// # Errors
     /// It is there already, or cannot be made.
-    pub fn new(dirs: &StateDirs, name: &str, owner: (u32, u32)) -> io::Result<Self> {
+    pub fn new(
+        dirs: &StateDirs,
+        run_id: &str,
+        role: &str,
+        owner: (u32, u32),
+    ) -> Result<Self, PrivateDirError> {
         let all = Self::all(dirs);
         let root = rustix::process::geteuid().is_root();
-        let mode = if root { 0o711 } else { 0o700 };
-        DirBuilder::new().recursive(true).mode(mode).create(&all)?;
-        let meta = fs::symlink_metadata(&all)?;
-        if !meta.is_dir() || meta.uid() != rustix::process::geteuid().as_raw() || meta.mode() & 0o022 != 0 {
-            return Err(io::Error::other(format!(
-                "{} is not a directory that this user alone can write",
-                all.display()
-            )));
-        }
+        // The sandbox's uid goes through it, and lists nothing.
+        let private = PrivateDir::create(&all, if root { 0o711 } else { 0o700 }, run_id, role, owner)?;
+        let failed = |error| PrivateDirError::new(&all, error);
+        let dir = private.descriptor().map_err(failed)?;
         // Landlock's rules and the watch on calls compare by real paths.
-        let path = all.canonicalize()?.join(name);
-        DirBuilder::new().mode(0o700).create(&path)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let dir = rustix::fs::open(&path, flags, Mode::empty())?;
-        let area = Self { path, dir, owner: root.then_some(owner) };
-        area.own(&area.dir)?;
-        Ok(area)
+        let path = all.canonicalize().map_err(failed)?.join(run_id).join(role);
+        Ok(Self { path, dir, owner: root.then_some(owner), _private: private })
     }
 
     /// Its path.
@@ -107,16 +102,9 @@ impl Area {
     }
 }
 
-impl Drop for Area {
-    fn drop(&mut self) {
-        remove_beneath(self.dir.as_fd());
-        let _ = fs::remove_dir(&self.path);
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use super::*;
 
@@ -126,7 +114,7 @@ mod tests {
         let dirs = StateDirs { state: dir.path().join("state"), config: None, system: "/etc/proctor".into() };
         let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let name = format!("test-{}", std::process::id());
-        let area = Area::new(&dirs, &name, own).unwrap();
+        let area = Area::new(&dirs, &name, "test", own).unwrap();
         let path = area.path().to_owned();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
         let (tree, _) = area.directory("tree").unwrap();
@@ -142,7 +130,7 @@ mod tests {
             at = rustix::fs::openat(&at, "deep", rustix::fs::OFlags::PATH, Mode::empty()).unwrap();
         }
         rustix::fs::mkdirat(&at, ".deep-0", Mode::empty()).unwrap();
-        assert!(Area::new(&dirs, &name, own).is_err(), "it is somebody's");
+        assert!(Area::new(&dirs, &name, "test", own).is_err(), "it is somebody's");
         drop(area);
         assert!(!path.exists());
     }

@@ -68,12 +68,14 @@ fn launcher(what: &str, e: impl std::fmt::Display) -> LaunchError {
 pub fn confine(
     plan: &Plan,
     full: SandboxSpec,
-    name: &str,
+    run_id: &str,
+    role: &str,
     tree_seed: &Seed,
 ) -> Result<Confined, LaunchError> {
     let identity = full.identity;
     let owner = (identity.host_uid, identity.host_gid);
-    let area = Area::new(&plan.dirs, name, owner).map_err(|e| launcher("its private directory", e))?;
+    let area =
+        Area::new(&plan.dirs, run_id, role, owner).map_err(|e| launcher("its private directory", e))?;
     let made = |e: std::io::Error| launcher("its private directories", e);
     let mut missing = Vec::new();
     let mut moved = Moved::default();

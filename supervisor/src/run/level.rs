@@ -11,7 +11,7 @@ use proctor_sandbox::spec::Level;
 
 use super::area::Area;
 use super::identity::{HostId, IdentityError};
-use super::layers::LayerDir;
+use super::private_dirs::PrivateDir;
 use super::state_dirs::{self, StateDirs};
 use crate::mend;
 use crate::profile::{self, LayerPlace};
@@ -101,7 +101,7 @@ pub fn probe_full(
 ) -> Result<Full, Unreached> {
     let identity = HostId::take(state_dirs::uid_locks()).map_err(|e| Unreached::nobody(&e))?.identity;
     let on_disk = || {
-        let layers = LayerDir::create(state, name, "probe", identity).map_err(Unreached::plain)?;
+        let layers = PrivateDir::for_layers(state, name, "probe", identity).map_err(Unreached::plain)?;
         let descriptor = layers.descriptor().map_err(Unreached::plain)?;
         Ok(host::probe(launcher, identity, tree, Some(descriptor)))
     };
@@ -130,7 +130,6 @@ pub fn probe_full(
 pub fn probe_landlock(launcher: &Launcher, dirs: &StateDirs, name: &str) -> Result<Enforced, Unreached> {
     let identity = HostId::take(state_dirs::uid_locks()).map_err(|e| Unreached::nobody(&e))?;
     let owner = (identity.identity.host_uid, identity.identity.host_gid);
-    let area = Area::new(dirs, &format!("{name}-probe"), owner)
-        .map_err(|e| Unreached::plain(format!("{}: {e}", Area::all(dirs).display())))?;
+    let area = Area::new(dirs, name, "probe", owner).map_err(Unreached::plain)?;
     host::probe_landlock(launcher, identity.identity, area.path()).map_err(|e| Unreached::new(&e))
 }

@@ -18,9 +18,9 @@ use rustix::fs::fstat;
 use super::confined::{self, Copied};
 use super::disk_watch::DiskWatch;
 use super::identity::{HostId, IdentityError};
-use super::layers::{LayerDir, LayerDirError};
 use super::limits::InForce;
 use super::plan::Plan;
+use super::private_dirs::{PrivateDir, PrivateDirError};
 use super::state_dirs;
 use super::view;
 use super::watch::Watch;
@@ -78,7 +78,7 @@ pub struct Started {
     /// The watch over what lies on a disk, where nothing limits it: layers, or that copy.
     pub disk_watch: Option<Arc<DiskWatch>>,
     /// The directory of layers on disk. Behind `running`, which is dead when it is dropped.
-    pub layers: Option<LayerDir>,
+    pub layers: Option<PrivateDir>,
     /// Held while the sandbox lives.
     pub identity: HostId,
     /// Who answers its listener; taken when it is over.
@@ -102,7 +102,7 @@ pub enum StartError {
     Limit(String),
     /// No place on disk.
     #[error(transparent)]
-    LayerDir(#[from] LayerDirError),
+    PrivateDir(#[from] PrivateDirError),
     /// Neither place for layers can be had.
     #[error("neither memory nor disk can hold the sandbox's layers: in memory: {memory}; on disk: {disk}")]
     Layers {
@@ -246,7 +246,7 @@ pub fn start(
                 )));
             }
             start_in(launcher, plan, run_id, &place(Store::Disk), &wanted).map_err(|disk| match disk {
-                disk @ (StartError::Sandbox(_) | StartError::LayerDir(_)) => {
+                disk @ (StartError::Sandbox(_) | StartError::PrivateDir(_)) => {
                     StartError::Layers { memory: refused, disk: Box::new(disk) }
                 }
                 other => other,
@@ -274,8 +274,8 @@ fn start_in(
     let mut copied = None;
     let mut watched = None;
     if wanted.level == Level::Landlock {
-        let confined =
-            confined::confine(plan, spec, &name, &wanted.tree_seed).map_err(StartError::Sandbox)?;
+        let confined = confined::confine(plan, spec, run_id, wanted.role, &wanted.tree_seed)
+            .map_err(StartError::Sandbox)?;
         missing = confined.missing;
         spec = confined.spec;
         let dir = confined.copied.area.descriptor().map_err(descriptor)?;
@@ -284,7 +284,9 @@ fn start_in(
     }
     let layers = match place.store {
         Store::Memory => None,
-        Store::Disk => Some(LayerDir::create(&plan.dirs.state, run_id, wanted.role, identity.identity)?),
+        Store::Disk => {
+            Some(PrivateDir::for_layers(&plan.dirs.state, run_id, wanted.role, identity.identity)?)
+        }
     };
     if let Some(layers) = &layers {
         let dir = layers.descriptor().map_err(descriptor)?;
@@ -342,7 +344,7 @@ fn start_in(
         tree_seed,
         cgroup,
         terminal: wanted.terminal,
-        layers: layers.as_ref().map(LayerDir::descriptor).transpose().map_err(descriptor)?,
+        layers: layers.as_ref().map(PrivateDir::descriptor).transpose().map_err(descriptor)?,
     };
     let cwd = spec.program.as_ref().map_or_else(PathBuf::new, |program| program.cwd.clone());
     let running = launcher.launch(&spec, descriptors).map_err(|e| match e {

@@ -193,8 +193,6 @@ fn too_much_and_too_deep_are_said() {
         error,
         "the work tree holds more than 1048576 bytes, and level landlock works on a copy of it; raise --disk"
     );
-    remove_beneath(to.as_fd());
-    assert_eq!(fs::read_dir(f.path("copy")).unwrap().count(), 0);
     let c = copied(base(), &[]);
     let deep = vec!["d"; MAX_DEPTH + 5].join("/");
     fs::create_dir_all(c.path(&deep)).unwrap();

@@ -20,7 +20,7 @@ fn homes_other_trees_and_proctors_own_are_closed() {
             "home/notes",
             "other/repo/secret",
             "state/proctor/runs/1/report.json",
-            "state/proctor/areas/proctor-r-1-backend/tree/repo/secret",
+            "state/proctor/areas/r-1/backend/tree/repo/secret",
             "config/proctor/config.toml",
         ] {
             let content = if name.ends_with(".toml") { "" } else { "secret" };
@@ -35,6 +35,11 @@ fn homes_other_trees_and_proctors_own_are_closed() {
                 rows.push(row(format!("read {through}{path}"), "*", "EACCES|ENOENT"));
             }
         }
+        // Another run's area, as one that is alive has it.
+        let areas = world.path("state/proctor/areas");
+        std::fs::set_permissions(&areas, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let alive = std::fs::File::open(areas.join("r-1")).unwrap();
+        rustix::fs::flock(&alive, rustix::fs::FlockOperation::LockShared).unwrap();
         // The real tree and its repository, by the path that they have.
         for name in ["README", ".git/HEAD", ".git/config", ".git/index"] {
             rows.push(row(format!("read {}/{name}", proof.repo.path().display()), "ok", CLOSED));

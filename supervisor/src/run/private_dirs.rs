@@ -1,6 +1,6 @@
-//! The directory on disk in which one sandbox's overlays keep their layers: made below Proctor's state, where nobody
-//! else can enter, used by descriptor, and removed with all that is in it once the sandbox is dead. What runs that were
-//! killed left behind is removed by the next one. Measuring it is `layer_watch`'s work, reading it `changes::layer`'s.
+//! Directories on disk that are one sandbox's own: for the layers of its overlays, or for its areas at level `landlock`.
+//! Made where nobody else can write, used by descriptor, and removed with all that is in them once the sandbox is dead.
+//! What runs that were killed left behind is removed by the next one. Measuring them is `disk_watch`'s work.
 
 use std::ffi::{CStr, CString};
 use std::fs;
@@ -18,19 +18,25 @@ const DEPTH: usize = 100;
 /// How often a directory that fills up again is emptied.
 const PASSES: usize = 10_000;
 
-/// Why there is no directory for layers.
+/// Why there is no directory.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot keep layers on disk in {}: {error}; check that directory's owner, mode and free space, or move Proctor's state with XDG_STATE_HOME", dir.display())]
-pub struct LayerDirError {
+#[error("cannot make private directories in {}: {error}; check that directory's owner, mode and free space, or move Proctor's state with XDG_STATE_HOME", dir.display())]
+pub struct PrivateDirError {
     /// Where.
     dir: PathBuf,
     /// Why.
     error: io::Error,
 }
 
-/// A sandbox's directory for layers; removed when this is dropped, which must be after the sandbox is dead.
+impl PrivateDirError {
+    pub(super) fn new(dir: &Path, error: io::Error) -> Self {
+        Self { dir: dir.to_owned(), error }
+    }
+}
+
+/// A sandbox's directory; removed when this is dropped, which must be after the sandbox is dead.
 #[derive(Debug)]
-pub struct LayerDir {
+pub struct PrivateDir {
     all: OwnedFd,
     /// Holds a shared lock: as long as it is held the run is not over.
     run: OwnedFd,
@@ -39,28 +45,48 @@ pub struct LayerDir {
     name: CString,
 }
 
-impl LayerDir {
+impl PrivateDir {
     /// Makes `layers/RUN_ID/ROLE` below the state directory, for the host uid of `identity`.
     ///
     /// # Errors
     /// It cannot be made, or others could enter it.
-    pub fn create(state: &Path, run_id: &str, role: &str, identity: Identity) -> Result<Self, LayerDirError> {
-        let path = state.join("layers");
-        Self::make(&path, run_id, role, identity).map_err(|error| LayerDirError { dir: path, error })
+    pub fn for_layers(
+        state: &Path,
+        run_id: &str,
+        role: &str,
+        identity: Identity,
+    ) -> Result<Self, PrivateDirError> {
+        Self::create(&state.join("layers"), 0o700, run_id, role, (identity.host_uid, identity.host_gid))
     }
 
-    fn make(path: &Path, run_id: &str, role: &str, identity: Identity) -> io::Result<Self> {
+    /// Makes `RUN_ID/ROLE` below `place`, which gets the permission bits `mode` where it is made, and must not have more. As
+    /// root it belongs to `owner`: nothing that a sandbox leaves there is ever root's, whatever its mode.
+    ///
+    /// # Errors
+    /// It cannot be made, or others could do more than `mode` says.
+    pub fn create(
+        place: &Path,
+        mode: u32,
+        run_id: &str,
+        role: &str,
+        owner: (u32, u32),
+    ) -> Result<Self, PrivateDirError> {
+        Self::make(place, mode, run_id, role, owner)
+            .map_err(|error| PrivateDirError { dir: place.to_owned(), error })
+    }
+
+    fn make(path: &Path, mode: u32, run_id: &str, role: &str, owner: (u32, u32)) -> io::Result<Self> {
         let run_name = CString::new(run_id)?;
         let name = CString::new(role)?;
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        fs::DirBuilder::new().recursive(true).mode(mode).create(path)?;
         let all = open_dir(rustix::fs::CWD, CString::new(path.as_os_str().as_encoded_bytes())?.as_c_str())?;
         let stat = fstat(&all)?;
-        if stat.st_uid != rustix::process::geteuid().as_raw() || stat.st_mode & 0o077 != 0 {
+        if stat.st_uid != rustix::process::geteuid().as_raw() || stat.st_mode & 0o077 & !mode != 0 {
             return Err(io::Error::other("it is not a directory that its owner alone can enter"));
         }
         // Between making a run's directory and locking it nobody may take it for a dead run's.
         flock(&all, FlockOperation::LockExclusive)?;
-        match rustix::fs::mkdirat(&all, &run_name, Mode::from_raw_mode(0o700)) {
+        match rustix::fs::mkdirat(&all, &run_name, Mode::from_raw_mode(mode)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(e) => return Err(e.into()),
         }
@@ -71,15 +97,13 @@ impl LayerDir {
         for (name, dir) in dead {
             // What cannot be removed now is tried again by the next run; this one does not need it gone.
             if let Err(error) = empty(dir.as_fd()).and_then(|()| remove_dir(all.as_fd(), &name)) {
-                tracing::warn!(%error, "layers of a run that was killed cannot be removed");
+                tracing::warn!(%error, "private directories of a run that was killed cannot be removed");
             }
         }
         rustix::fs::mkdirat(&run, &name, Mode::from_raw_mode(0o700))?;
         let dir = open_dir(run.as_fd(), &name)?;
         if rustix::process::geteuid().is_root() {
-            // Owned by the sandbox's uid: nothing that it leaves there is ever root's, whatever its mode.
-            let uid = rustix::fs::Uid::from_raw(identity.host_uid);
-            let gid = rustix::fs::Gid::from_raw(identity.host_gid);
+            let (uid, gid) = (rustix::fs::Uid::from_raw(owner.0), rustix::fs::Gid::from_raw(owner.1));
             rustix::fs::fchown(&dir, Some(uid), Some(gid))?;
         }
         Ok(Self { all, run, run_name, dir, name })
@@ -94,11 +118,11 @@ impl LayerDir {
     }
 }
 
-impl Drop for LayerDir {
+impl Drop for PrivateDir {
     fn drop(&mut self) {
         let removed = empty(self.dir.as_fd()).and_then(|()| remove_dir(self.run.as_fd(), &self.name));
         if let Err(error) = removed {
-            tracing::warn!(%error, "the layers of a sandbox cannot be removed; the next run tries again");
+            tracing::warn!(%error, "the private directory of a sandbox cannot be removed; the next run tries again");
             return;
         }
         // Another sandbox of this run may have its own there.
@@ -220,8 +244,8 @@ mod tests {
     fn a_layer_is_private_and_goes_with_whatever_is_in_it() {
         let state = tempfile::tempdir().unwrap();
         let layers = state.path().join("layers");
-        let backend = LayerDir::create(state.path(), "r-1", "backend", identity()).unwrap();
-        let test = LayerDir::create(state.path(), "r-1", "test", identity()).unwrap();
+        let backend = PrivateDir::for_layers(state.path(), "r-1", "backend", identity()).unwrap();
+        let test = PrivateDir::for_layers(state.path(), "r-1", "test", identity()).unwrap();
         assert_eq!(fs::metadata(&layers).unwrap().permissions().mode() & 0o777, 0o700);
         let dir = layers.join("r-1/backend");
         fs::create_dir_all(dir.join("tree/work/work")).unwrap();
@@ -245,10 +269,10 @@ mod tests {
     #[test]
     fn what_a_killed_run_left_is_removed_and_what_a_living_one_has_is_not() {
         let state = tempfile::tempdir().unwrap();
-        let living = LayerDir::create(state.path(), "r-living", "backend", identity()).unwrap();
+        let living = PrivateDir::for_layers(state.path(), "r-living", "backend", identity()).unwrap();
         let dead = state.path().join("layers/r-dead/backend/tree");
         fs::create_dir_all(&dead).unwrap();
-        let next = LayerDir::create(state.path(), "r-next", "backend", identity()).unwrap();
+        let next = PrivateDir::for_layers(state.path(), "r-next", "backend", identity()).unwrap();
         assert!(!state.path().join("layers/r-dead").exists());
         assert!(state.path().join("layers/r-living/backend").exists());
         drop((living, next));
@@ -260,7 +284,8 @@ mod tests {
         let layers = state.path().join("layers");
         fs::create_dir(&layers).unwrap();
         fs::set_permissions(&layers, fs::Permissions::from_mode(0o755)).unwrap();
-        let error = LayerDir::create(state.path(), "r-1", "backend", identity()).unwrap_err().to_string();
+        let error =
+            PrivateDir::for_layers(state.path(), "r-1", "backend", identity()).unwrap_err().to_string();
         assert!(error.contains("its owner alone can enter") && error.contains("XDG_STATE_HOME"), "{error}");
     }
 }
