@@ -87,7 +87,10 @@ pub fn confine(
         match mount {
             Mount::Private { target, .. } => {
                 let to = if target == Path::new(super::view::HOME) { &home } else { &temporary };
-                moved.add(target, to);
+                // A tool's directory, parts of which are shown, stays where they are: its parts are what it is for.
+                if !has_parts(target, &full.view) {
+                    moved.add(target, to);
+                }
                 // What it covers of a mount before it is not shown.
                 view.push(Mount::Mask { target: target.clone() });
             }
@@ -147,6 +150,16 @@ pub fn confine(
     let spec =
         SandboxSpec { level: Level::Landlock, program, view, files: Vec::new(), tree: Some(tree), ..full };
     Ok(Confined { spec, copied: Arc::new(copied), missing })
+}
+
+/// Whether something of the host is shown beneath a private directory that is neither home nor for temporary files.
+fn has_parts(private: &Path, view: &[Mount]) -> bool {
+    let ours = [super::view::HOME, "/tmp", "/var/tmp", "/dev/shm"];
+    !ours.iter().any(|own| private == Path::new(own))
+        && view.iter().any(|mount| match mount {
+            Mount::Bind { target, .. } | Mount::Overlay { target, .. } => target.starts_with(private),
+            _ => false,
+        })
 }
 
 /// What a mask costs: Landlock cannot deny below what it allows.

@@ -1,6 +1,6 @@
 //! Ordinary work at level `landlock`: what a backend leaves is judged as at level `full`, and its tools work.
 
-use harness::{Outcome, Proctor, TestRepo, Toolchains, World, users};
+use harness::{Outcome, Proctor, TestRepo, Toolchains, User, World, users};
 
 use crate::proofs::{Proof, without_namespaces};
 use crate::support::{fixtures, verifies};
@@ -187,6 +187,43 @@ fn a_crate_is_built_and_tested() {
         );
         assert_eq!(outcome.code, Some(0), "{user:?}: {}\n{outcome:#?}", outcome.text("backend.stderr.log"));
         assert!(outcome.text("backend.stdout.log").contains("1 passed"), "{user:?}: {outcome:#?}");
+        confined(&outcome);
+    }
+}
+
+#[test]
+fn a_toolchain_view_shows_the_toolchain_and_not_the_home() {
+    let toolchains = Toolchains::installed();
+    for user in users() {
+        let world = World::new(user);
+        let secrets = [".ssh/id_ed25519", ".cargo/credentials.toml", ".netrc", "notes"];
+        let home =
+            toolchains.home(user, &[".cargo/bin", ".cargo/registry"], &secrets, "token = SECRET-OF-NOBODY\n");
+        let repo = toolchains.project(&world, "rust");
+        let outside = format!("HOST={}", home.path().display());
+        let script = "cat $HOST/.ssh/id_ed25519 $HOST/.cargo/credentials.toml $HOST/.netrc $HOST/notes; ls $HOST; \
+             grep -rs SECRET-OF-NOBODY $HOST /home /root; cargo --version";
+        let outcome =
+            run(&repo, &["--no-test", "--mutation", "discard", "--view", "rust", "--env", &outside])
+                .args(["--", "sh", "-c", script])
+                .env("HOME", home.path())
+                .env("RUSTUP_HOME", &toolchains.rustup)
+                .run();
+        let text = outcome.text("backend.stdout.log");
+        if user == User::Root {
+            // A home that is closed to others is so for the backend's uid as well, and the report says it.
+            let closed =
+                format!("mount {}/.cargo/bin: the sandbox's uid cannot read it", home.path().display());
+            assert_eq!(text, "", "{outcome:#?}");
+            assert!(outcome.report()["sandbox"]["missing"].to_string().contains(&closed), "{outcome:#?}");
+        } else {
+            assert!(
+                text.starts_with("cargo 1.") && text.lines().count() == 1,
+                "{text}: {}\n{:#}",
+                outcome.text("backend.stderr.log"),
+                outcome.report()["sandbox"]["missing"]
+            );
+        }
         confined(&outcome);
     }
 }
