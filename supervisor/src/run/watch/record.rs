@@ -78,6 +78,8 @@ pub(super) struct Record {
     next: u64,
     main: Main,
     main_pid: Option<u32>,
+    /// The sandbox is being built: only then does its process show nothing of its call.
+    starting: bool,
     room: usize,
     bytes: usize,
     init: Option<u32>,
@@ -130,6 +132,7 @@ impl Record {
             next: 1,
             main,
             main_pid: None,
+            starting: true,
             room,
             bytes: 0,
             init: None,
@@ -168,8 +171,9 @@ impl Record {
         self.init.get_or_insert(parent_pid);
         self.settle(pid, process.as_ref().map(AsFd::as_fd), by.as_deref());
         // Before its first program a sandbox's process shows nothing of itself to its own user. Which of its attempts
-        // was the last is known when the sandbox stands.
-        let is_main = *self.main_pid.get_or_insert(pid) == pid && path.is_empty() && argv.is_empty();
+        // was the last is known when the sandbox stands. Afterwards an empty call is its own, and not what was asked for.
+        let first = *self.main_pid.get_or_insert(pid) == pid;
+        let is_main = self.starting && first && path.is_empty() && argv.is_empty();
         let missing = found == Found::Nothing || is_main;
         let (path, argv, cwd) = if is_main {
             (
@@ -247,6 +251,7 @@ impl Record {
 
     /// The sandbox stands: the last attempt of its own process was the program.
     pub(super) fn started(&mut self) {
+        self.starting = false;
         let key = self.main_pid.and_then(|pid| self.keys.get(&pid).copied());
         let Some(key) = key else { return };
         let doubt =

@@ -183,8 +183,8 @@ fn the_sandboxes_own_process_is_known_by_what_it_was_started_for() {
     let process = Process::new();
     let mut record = record();
     // Unreadable to an ordinary user: neither path nor arguments.
-    for _ in 0..3 {
-        let what = What::Exec(Exec {
+    let unreadable = || {
+        What::Exec(Exec {
             process: Some(process.pidfd()),
             path: vec![],
             argv: vec![],
@@ -192,12 +192,17 @@ fn the_sandboxes_own_process_is_known_by_what_it_was_started_for() {
             cwd: None,
             by: None,
             found: Found::Unknown,
-        });
-        record.take(report(process.0.id(), what));
+        })
+    };
+    for _ in 0..3 {
+        record.take(report(process.0.id(), unreadable()));
     }
     record.started();
+    // What it keeps to itself later is another program, and not what it was started for.
+    record.take(report(process.0.id(), unreadable()));
     let watched = record.finish(Instant::now());
-    assert_eq!((watched.programs.len(), watched.look_ups), (1, 2));
+    assert_eq!((watched.programs.len(), watched.look_ups), (2, 2));
+    assert_eq!((watched.programs[0].end_as, watched.programs[1].argv.len()), (End::Replaced, 0));
     assert_eq!((watched.programs[0].argv[0].as_slice(), watched.programs[0].found), (&b"main"[..], true));
     assert!(watched.misses.is_empty());
 }
