@@ -2,19 +2,20 @@
 //! attempt to connect, answered by the tables of [`crate::seccomp`] and told to whoever asks.
 //!
 //! What is read of a caller's memory (arguments, paths, addresses) is what it *claimed* at the call: another of its
-//! threads may change it afterwards. Nothing is decided by it. A call that is denied is never let through.
+//! threads may change it afterwards. Nothing is let through by it: a call that is denied never is. An execve(2) of a path
+//! that led nowhere is refused as the kernel would have refused it, so that none goes on that is not told of as a program.
 
 use std::collections::VecDeque;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2, readlinkat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::stat::{Mode, SFlag, fstat, stat};
 
 use crate::caller::Caller;
 use crate::metadata::Custody;
@@ -31,6 +32,8 @@ const MAX_ARGUMENT: usize = 512;
 const MAX_ARGUMENTS_BYTES: usize = 4096;
 /// PATH_MAX.
 const MAX_PATH: usize = 4096;
+/// Links that are followed in one path (path_resolution(7)).
+const MAX_LINKS: usize = 40;
 /// `struct sockaddr_storage`.
 const MAX_ADDRESS: usize = 128;
 /// How long what is known of a caller holds.
@@ -89,7 +92,7 @@ pub struct Exec {
 }
 
 /// What a path led to when it was given to execve(2). Another thread or process may change that before the kernel looks
-/// for itself, so it is a hint and no proof.
+/// for itself, so what was found is a hint and no proof; where nothing was, the call was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
     /// A file that somebody may execute, by its full path inside.
@@ -257,6 +260,7 @@ impl Notifier {
         let _as_the_sandbox = self.custody.take_its_ids();
         let (mut caller, since) = self.caller(asked.pid, at);
         let listener = self.listener.as_fd();
+        let mut nowhere = None;
         let what = match verdict {
             Verdict::Serve => {
                 let done = self.custody.serve(&caller, nr, &data.args);
@@ -281,7 +285,11 @@ impl Notifier {
                     what: What::Denied(denied),
                 });
             }
-            Verdict::Continue(Watch::Exec) => What::Exec(caller.exec(nr, &data.args)),
+            Verdict::Continue(Watch::Exec) => {
+                let (exec, failed) = caller.exec(nr, &data.args);
+                nowhere = failed;
+                What::Exec(exec)
+            }
             Verdict::Continue(Watch::Connect) => {
                 What::Connect { to: caller.address(data.args[1], data.args[2]), by: caller.program() }
             }
@@ -319,7 +327,10 @@ impl Notifier {
         // Read of somebody else by now, where the caller died meanwhile and its number was given away.
         let known = notify::is_waiting(listener, asked.id);
         match verdict {
-            Verdict::Continue(_) => drop(notify::let_through(listener, asked.id)),
+            Verdict::Continue(_) => drop(match nowhere {
+                Some(errno) => notify::answer(listener, asked.id, errno as i32),
+                None => notify::let_through(listener, asked.id),
+            }),
             Verdict::Refuse { errno, kill } => {
                 if kill && known {
                     caller.kill();
@@ -372,7 +383,8 @@ pub enum Served {
 }
 
 impl Caller {
-    fn exec(&mut self, nr: libc::c_long, args: &[u64; 6]) -> Exec {
+    /// The call, and what it fails with where its path leads nowhere.
+    fn exec(&mut self, nr: libc::c_long, args: &[u64; 6]) -> (Exec, Option<Errno>) {
         let (path, argv) = if nr == libc::SYS_execveat { (args[1], args[2]) } else { (args[0], args[1]) };
         let mut exec = Exec {
             process: self.process.as_ref().and_then(|fd| fd.try_clone().ok()),
@@ -383,13 +395,18 @@ impl Caller {
             by: self.program(),
             found: Found::Unknown,
         };
-        let Some(memory) = self.memory() else { return exec };
+        let Some(memory) = self.memory() else { return (exec, None) };
         let (path, whole) = memory.string(path, MAX_PATH);
         exec.path = path;
         let by_descriptor =
             nr == libc::SYS_execveat && args[0] as i32 != libc::AT_FDCWD && exec.path.first() != Some(&b'/');
-        if whole && !by_descriptor {
-            exec.found = self.look_up(&exec.path, exec.cwd.as_deref());
+        let mut nowhere = None;
+        // An empty path has rules of its own.
+        if whole && !by_descriptor && !exec.path.is_empty() {
+            (exec.found, nowhere) = match self.look_up(&exec.path, exec.cwd.as_deref()) {
+                Ok(found) => (found, None),
+                Err(errno) => (Found::Nothing, Some(errno)),
+            };
         }
         let mut left = MAX_ARGUMENTS_BYTES;
         for address in memory.pointers(argv, MAX_ARGUMENTS + 1) {
@@ -402,43 +419,92 @@ impl Caller {
             left -= argument.len();
             exec.argv.push(argument);
         }
-        exec
+        (exec, nowhere)
     }
 
     /// A path within the caller's root. Nothing is opened but a name (O_PATH).
     fn resolve(&self, inside: &Path) -> Result<OwnedFd, Errno> {
+        self.open_within(inside, OFlag::empty())
+    }
+
+    fn open_within(&self, inside: &Path, also: OFlag) -> Result<OwnedFd, Errno> {
         let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
         let root = format!("/proc/{}/root", self.tid);
         // Unreadable is not the same as not there.
         let root =
             open(root.as_str(), flags | OFlag::O_DIRECTORY, Mode::empty()).map_err(|_| Errno::EACCES)?;
         let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-        openat2(root, inside, OpenHow::new().flags(flags).resolve(resolve))
+        openat2(root, inside, OpenHow::new().flags(flags | also).resolve(resolve))
     }
 
-    /// Where a program's path leads.
-    fn look_up(&self, path: &[u8], cwd: Option<&Path>) -> Found {
+    /// Where a program's path leads; what execve(2) fails with where it leads nowhere.
+    fn look_up(&self, path: &[u8], cwd: Option<&Path>) -> Result<Found, Errno> {
         let given = Path::new(OsStr::from_bytes(path));
         let inside = match cwd {
             _ if given.is_absolute() => given.to_owned(),
-            Some(cwd) => cwd.join(given),
-            None => return Found::Unknown,
+            Some(cwd) if self.is_there(cwd) => cwd.join(given),
+            _ => return Ok(Found::Unknown),
         };
         match self.resolve(&inside) {
             Ok(file) => {
-                let Ok(stat) = fstat(&file) else { return Found::Unknown };
+                let Ok(stat) = fstat(&file) else { return Ok(Found::Unknown) };
                 let is_program =
                     stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits() && stat.st_mode & 0o111 != 0;
                 if !is_program {
-                    return Found::Nothing;
+                    return Err(Errno::EACCES);
                 }
-                std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
-                    .map_or(Found::Unknown, Found::Program)
+                Ok(std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
+                    .map_or(Found::Unknown, Found::Program))
             }
-            // What /proc/self is depends on who asks.
-            Err(Errno::ENOENT | Errno::ENOTDIR) if !inside.starts_with("/proc") => Found::Nothing,
-            Err(_) => Found::Unknown,
+            Err(errno @ (Errno::ENOENT | Errno::ENOTDIR)) if !self.leads_to_proc(&inside) => Err(errno),
+            Err(_) => Ok(Found::Unknown),
         }
+    }
+
+    /// Whether a path that leads nowhere does so by way of /proc, which shows its reader: another one may find something
+    /// there. What cannot be told counts as yes.
+    fn leads_to_proc(&self, path: &Path) -> bool {
+        let mut rest: VecDeque<OsString> =
+            path.components().map(|part| part.as_os_str().to_owned()).collect();
+        let mut at = PathBuf::from("/");
+        let mut links = 0;
+        while let Some(name) = rest.pop_front() {
+            if name == ".." {
+                at.pop();
+                continue;
+            }
+            let next = at.join(&name);
+            if next.starts_with("/proc") {
+                return true;
+            }
+            let Ok(file) = self.open_within(&next, OFlag::O_NOFOLLOW) else { return false };
+            match readlinkat(&file, "") {
+                Ok(to) => {
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return true;
+                    }
+                    let to = PathBuf::from(to);
+                    if to.is_absolute() {
+                        at = PathBuf::from("/");
+                    }
+                    for part in to.components().rev() {
+                        rest.push_front(part.as_os_str().to_owned());
+                    }
+                }
+                // No link.
+                Err(_) => at = next,
+            }
+        }
+        false
+    }
+
+    /// Whether the path of its working directory leads there: one that was removed has none.
+    fn is_there(&self, cwd: &Path) -> bool {
+        let id = |stat: libc::stat| (stat.st_dev, stat.st_ino);
+        let real = stat(format!("/proc/{}/cwd", self.tid).as_str());
+        let named = self.resolve(cwd).and_then(fstat);
+        matches!((real, named), (Ok(real), Ok(named)) if id(real) == id(named))
     }
 
     /// The full path where nothing is at one that was given, beneath `dir` or the working directory.

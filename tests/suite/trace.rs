@@ -228,3 +228,34 @@ fn arguments_that_change_during_the_call_stay_a_claim_and_the_program_is_what_it
         assert!(seen > 0, "{user:?}: nothing was observed");
     }
 }
+
+#[test]
+fn no_run_of_a_program_is_hidden_by_a_path_that_comes_and_goes() {
+    for user in users() {
+        let world = World::new(user);
+        let proof = Proof::new(&world);
+        let outcome = proof.command([probe().to_str().unwrap(), "exec-flickers flicker 40"]).run();
+        support::passes(&outcome, &proof.repo);
+        assert!(outcome.text("backend.stdout.log").contains("\tok"), "{user:?}: {outcome:#?}");
+        assert_eq!(observed(&outcome, "programs")["completeness"], "complete");
+        let all = programs(&outcome);
+        for left in 0..40 {
+            let argv = format!("flickering flicker {left}");
+            assert!(
+                all.iter().any(|s| s.argv().last() == Some(&argv.as_str()) && s.end() != "not_found"),
+                "{user:?}: {argv} is not told of"
+            );
+        }
+    }
+}
+
+#[test]
+fn programs_are_executed_by_paths_that_only_their_caller_can_follow() {
+    each(|repo| {
+        let script = "set -e; cd \"$TMPDIR\"; exec 9</bin/true; /dev/fd/9; ln -s /proc/self/fd/9 link; ./link; \
+                      mkdir -p gone/there; cp /bin/true gone/program; cd gone/there; rmdir ../there; ../program; \
+                      cd /; usr/bin/env true";
+        let outcome = support::sh(repo, &["--no-test", "--mutation", "discard"], script).run();
+        support::passes(&outcome, repo);
+    });
+}

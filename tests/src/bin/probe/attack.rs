@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::os::unix::net::{SocketAddr, UnixStream};
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
@@ -246,8 +247,35 @@ fn dispatch(words: &[&str]) -> Done {
             Ok(String::new())
         }
         ["argv-race"] => raw::exec_while_changing(),
+        ["exec-flickers", dir, times] => exec_flickers(dir, times),
+        ["flicker", dir] => loop {
+            let _ = fs::rename(format!("{dir}/away"), format!("{dir}/here"));
+            let _ = fs::rename(format!("{dir}/here"), format!("{dir}/away"));
+        },
+        ["flickering", _, "0"] => Ok(String::new()),
+        ["flickering", dir, left] => {
+            let next = format!("flickering {dir} {}", number(left) - 1);
+            loop {
+                let failed = Command::new(format!("{dir}/here")).args(["--one", &next]).exec();
+                if failed.kind() != io::ErrorKind::NotFound {
+                    return Err(io(failed));
+                }
+            }
+        }
         _ => panic!("no such attack: {words:?}"),
     }
+}
+
+/// Executes the same file again and again, by a link that another process takes away and brings back all the time.
+fn exec_flickers(dir: &str, times: &str) -> Done {
+    let own = fs::read_link("/proc/self/exe").map_err(io)?;
+    fs::create_dir(dir).map_err(io)?;
+    symlink(&own, format!("{dir}/away")).map_err(io)?;
+    let mut flicker = Command::new(&own).args(["--one", &format!("flicker {dir}")]).spawn().map_err(io)?;
+    let output = Command::new(&own).args(["--one", &format!("flickering {dir} {times}")]).output();
+    flicker.kill().and_then(|()| flicker.wait()).map_err(io)?;
+    fs::remove_dir_all(dir).map_err(io)?;
+    Ok(String::from_utf8_lossy(&output.map_err(io)?.stdout).trim_end().to_owned())
 }
 
 /// A system call whose first argument is a path; `.` among the others is the path again, `@TEXT` a string.
