@@ -41,6 +41,8 @@ const PRIVATE: [&str; 14] = [
     "keyrings",
     "private",
 ];
+/// Entries of a directory that are looked at before it is proposed.
+const MAX_LOOKED_AT: usize = 50_000;
 const PRIVATE_WORDS: &str = "it holds credentials, or may";
 /// Directories with something of everybody's in them.
 const TOO_WIDE: [&str; 6] = ["/var/lib", "/var/cache", "/var/log", "/var/spool", "/usr/local", "/etc/ssl"];
@@ -103,16 +105,47 @@ const NOT_LEARNED: [&str; 4] = [
     "what the test and the reviewer lack: they have options of their own",
 ];
 
+fn is_private(path: &Path) -> bool {
+    let names = path.components().any(|part| match part {
+        Component::Normal(name) => PRIVATE.iter().any(|private| name == *private),
+        _ => false,
+    });
+    names || is_credential(path)
+}
+
+fn is_everybodys(meta: &fs::Metadata) -> bool {
+    let needed = if meta.is_dir() { 0o005 } else { 0o004 };
+    meta.mode() & needed == needed
+}
+
+/// Whether all that a directory would show is for everybody: an ordinary user's backend reads whatever the user may. What
+/// cannot be told, because there is too much or it cannot be looked at, is not.
+fn shows_everybodys_alone(dir: &Path) -> bool {
+    let mut left = MAX_LOOKED_AT;
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        let Ok(entries) = fs::read_dir(dir) else { return false };
+        for entry in entries {
+            left = left.saturating_sub(1);
+            let Ok((entry, meta)) = entry.and_then(|entry| entry.metadata().map(|meta| (entry, meta))) else {
+                return false;
+            };
+            let path = entry.path();
+            // What a link leads to is shown where it is, or not at all.
+            if left == 0 || is_private(&path) || !(meta.is_symlink() || is_everybodys(&meta)) {
+                return false;
+            }
+            if meta.is_dir() {
+                dirs.push(path);
+            }
+        }
+    }
+    true
+}
+
 /// Why a path is not proposed, where it is not.
 fn refusal(path: &Path, tree: &Path, env: &HostEnv, own: &[Place]) -> Option<&'static str> {
-    let private = |path: &Path| {
-        let names = path.components().any(|part| match part {
-            Component::Normal(name) => PRIVATE.iter().any(|private| name == *private),
-            _ => false,
-        });
-        names || is_credential(path)
-    };
-    if private(path) {
+    if is_private(path) {
         return Some(PRIVATE_WORDS);
     }
     let plain = path.to_str().map(mount_path);
@@ -125,7 +158,7 @@ fn refusal(path: &Path, tree: &Path, env: &HostEnv, own: &[Place]) -> Option<&'s
     if path.starts_with(tree) || real.starts_with(tree) {
         return Some("it is in the work tree, which is shown as it is to be shown");
     }
-    if private(&real) {
+    if is_private(&real) {
         return Some(PRIVATE_WORDS);
     }
     let place = Place::of(path);
@@ -136,8 +169,7 @@ fn refusal(path: &Path, tree: &Path, env: &HostEnv, own: &[Place]) -> Option<&'s
     if kind.is_socket() || kind.is_fifo() || kind.is_block_device() || kind.is_char_device() {
         return Some("it is a socket, a pipe or a device: who answers there is outside of the sandbox");
     }
-    let everybody = if meta.is_dir() { 0o005 } else { 0o004 };
-    if meta.mode() & everybody != everybody {
+    if !is_everybodys(&meta) {
         return Some("not everybody on this host may read it");
     }
     let home = env.home().is_some_and(|home| home.starts_with(&real));
@@ -146,6 +178,11 @@ fn refusal(path: &Path, tree: &Path, env: &HostEnv, own: &[Place]) -> Option<&'s
         || real.parent() == Some(Path::new("/home"));
     if meta.is_dir() && (home || wide) {
         return Some("it is too wide: name what is needed below it");
+    }
+    if meta.is_dir() && !shows_everybodys_alone(&real) {
+        return Some(
+            "something in it is private, or there is too much in it to tell: name what is needed below it",
+        );
     }
     None
 }
@@ -472,6 +509,37 @@ mod tests {
         assert_eq!(proposal.grants.len(), 1, "{:#?}", proposal.grants);
         assert_eq!(proposal.grants[0].value, dir.path().join("lib").to_str().unwrap());
         assert!(proposal.grants[0].why.ends_with("and 3 more"), "{:#?}", proposal.grants);
+    }
+
+    #[test]
+    fn a_directory_with_something_private_in_it_is_not_proposed() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = place();
+        let at = |name: &str| dir.path().join(name);
+        for name in ["open/a/x", "closed/a/token", "named/.netrc", "many/1", "many/secret"] {
+            fs::create_dir_all(at(name).parent().unwrap()).unwrap();
+            fs::write(at(name), "x").unwrap();
+        }
+        for secret in ["closed/a/token", "many/secret"] {
+            fs::set_permissions(at(secret), fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        let mut learned = Learned::default();
+        learned.paths.extend(["open", "closed", "named"].map(at));
+        for n in 0..6 {
+            fs::write(at(&format!("many/{n}")), "x").unwrap();
+            learned.paths.insert(at(&format!("many/{n}")));
+        }
+        let proposal = proposal(&learned, Path::new("/nonexistent"), &[]);
+        let granted: Vec<PathBuf> = proposal.grants.iter().map(|g| PathBuf::from(&g.value)).collect();
+        let mut expected: Vec<PathBuf> = (0..6).map(|n| at(&format!("many/{n}"))).collect();
+        expected.push(at("open"));
+        assert_eq!(granted, expected);
+        for (withheld, name) in proposal.withheld.iter().zip(["closed", "named"]) {
+            assert_eq!(withheld.what, at(name).to_str().unwrap());
+            assert!(withheld.why.starts_with("something in it is private"), "{withheld:?}");
+        }
     }
 
     #[test]
