@@ -136,7 +136,9 @@ fn dead_runs(all: &OwnedFd, own: &CStr) -> io::Result<Vec<(CString, OwnedFd)>> {
     for entry in Dir::read_from(all)? {
         let entry = entry?;
         let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") || name == own {
+        // Only what is named as a run is, or as `doctor` names its own.
+        let of_a_run = name.to_bytes().starts_with(b"r-") || name.to_bytes().starts_with(b"doctor-");
+        if !of_a_run || name == own {
             continue;
         }
         let Ok(dir) = open_dir(all.as_fd(), name) else { continue };
