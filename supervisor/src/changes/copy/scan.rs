@@ -32,6 +32,13 @@ pub fn scan<E: From<LayerError>>(
 ) -> Result<Vec<Entry>, E> {
     let mut scan = Scan { manifest, limits, visit, found: Vec::new(), seen: BTreeSet::new(), counted: 0 };
     scan.directory(root, &[], 0)?;
+    // A directory that was removed reads as an empty one: a copy that somebody outside took away holds no deletions.
+    let top = rustix::fs::fstat(root).map_err(|e| io(&[], "fstat", e))?;
+    if top.st_nlink == 0 {
+        return Err(
+            io(&[], "looking for the copy's top, which was removed from outside", Errno::STALE).into()
+        );
+    }
     scan.gone()?;
     let mut found = scan.found;
     found.sort_by(|a, b| a.path.cmp(&b.path));

@@ -200,6 +200,14 @@ fn too_much_and_too_deep_are_said() {
     assert!(text.starts_with("directories within one another: more than 200"), "{text}");
 }
 
+#[test]
+fn a_copy_that_was_removed_from_outside_is_an_error_and_no_deletion() {
+    let c = copied(base(), &[]);
+    fs::remove_dir_all(c.f.path("copy")).unwrap();
+    let text = c.collect().unwrap_err().to_string();
+    assert!(text.contains("was removed from outside"), "{text}");
+}
+
 #[derive(Debug, Clone)]
 enum Deed {
     Write(String, u8),
