@@ -63,6 +63,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         hostname: "sandbox".into(),
         watched,
         watch_paths: false,
+        log_denials: false,
         limits: Limits { disk: 1 << 30, inodes: 100_000, tasks: 512, open_files: 1024 },
         store: Store::Memory,
     };

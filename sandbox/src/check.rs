@@ -170,6 +170,7 @@ mod tests {
             hostname: "box".into(),
             watched: false,
             watch_paths: false,
+            log_denials: false,
             limits: Limits { disk: 1 << 20, inodes: 1000, tasks: 10, open_files: 64 },
             store: Store::Memory,
         }

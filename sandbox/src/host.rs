@@ -199,6 +199,7 @@ fn build(
         hostname: "probe".into(),
         watched: false,
         watch_paths: false,
+        log_denials: false,
         limits: Limits { disk: 1 << 20, inodes: 256, tasks: 16, open_files: 64 },
         store: if layers.is_some() { Store::Disk } else { Store::Memory },
     };

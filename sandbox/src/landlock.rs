@@ -20,9 +20,35 @@ use crate::sys;
 pub const FULL_MIN_ABI: u32 = 2;
 /// The lowest ABI of level `landlock`: 6 brought the scoping of signals and abstract sockets.
 pub const LANDLOCK_MIN_ABI: u32 = 6;
+/// The first ABI whose refusals the kernel's audit tells of, and that takes flags for it.
+pub(crate) const AUDIT_ABI: u32 = 7;
 /// Rights that a rule on a file (not a directory) may have: EXECUTE, WRITE_FILE, READ_FILE, TRUNCATE, IOCTL_DEV,
 /// RESOLVE_UNIX.
 const FILE_RIGHTS: u64 = (1 << 0) | (1 << 1) | (1 << 2) | (1 << 14) | (1 << 15) | (1 << 16);
+
+/// Flags of landlock_restrict_self(2): what the kernel's audit is told of a domain (LANDLOCK_RESTRICT_SELF_LOG_*).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Logging {
+    /// Init's domain, in which the program's own is nested. What init itself is refused is not worth a record: it
+    /// signals everybody, and reaches its own.
+    pub(crate) init: u32,
+    /// The program's domain. Its check of itself is told, where anything is: it shows whose domain it is.
+    pub(crate) program: u32,
+}
+
+impl Logging {
+    /// `wanted` only where somebody reads: a backend could fill the host's audit log with what it is refused.
+    pub(crate) fn new(abi: u32, wanted: bool) -> Self {
+        const SAME_EXEC_OFF: u32 = 1 << 0;
+        const NEW_EXEC_ON: u32 = 1 << 1;
+        match (abi >= AUDIT_ABI, wanted) {
+            // Older kernels refuse every flag.
+            (false, _) => Self { init: 0, program: 0 },
+            (true, false) => Self { init: SAME_EXEC_OFF, program: SAME_EXEC_OFF },
+            (true, true) => Self { init: SAME_EXEC_OFF | NEW_EXEC_ON, program: NEW_EXEC_ON },
+        }
+    }
+}
 
 /// A ruleset, and the access bits to grant with it.
 pub(crate) struct Domain {
@@ -131,5 +157,23 @@ impl Domain {
         let kind = SFlag::from_bits_truncate(fstat(at)?.st_mode) & SFlag::S_IFMT;
         let access = if kind == SFlag::S_IFDIR { access } else { access & FILE_RIGHTS };
         sys::lockdown::landlock_allow(self.ruleset.as_fd(), at, access)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_given_to_kernels_that_know_them_and_records_asked_for_where_somebody_reads() {
+        for abi in 1..AUDIT_ABI {
+            for wanted in [false, true] {
+                assert_eq!(Logging::new(abi, wanted), Logging { init: 0, program: 0 }, "ABI {abi}");
+            }
+        }
+        for abi in AUDIT_ABI..12 {
+            assert_eq!(Logging::new(abi, true), Logging { init: 3, program: 2 });
+            assert_eq!(Logging::new(abi, false), Logging { init: 1, program: 1 });
+        }
     }
 }

@@ -8,6 +8,7 @@
 //! [`launch::Launcher::start`] must run before the process has threads; [`launch::Launcher::launch`] may be called
 //! from any thread afterwards.
 
+pub mod audit;
 mod caller;
 pub mod cgroup;
 mod check;

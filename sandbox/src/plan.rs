@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::error::LaunchError;
 use crate::inside::{DEVICE_LINKS, DEVICES};
-use crate::landlock::Domain;
+use crate::landlock::{Domain, Logging};
 use crate::seccomp::{Policy, Watching};
 use crate::spec::{Identity, Level, Mount, Network, SandboxSpec, Store, Tree};
 use crate::sys::exec::ExecImage;
@@ -86,6 +86,8 @@ pub(crate) struct Plan {
     pub(crate) open_files: u64,
     pub(crate) rules: Vec<Rule>,
     pub(crate) domain: Domain,
+    /// What of its refusals audit is told.
+    pub(crate) logging: Logging,
     pub(crate) cwd: CString,
     pub(crate) image: Option<ExecImage>,
     /// Descriptors for the program: numbers 0, 1, 2 and so on.
@@ -319,6 +321,7 @@ impl Plan {
             tasks: spec.limits.tasks,
             open_files: spec.limits.open_files,
             rules: rule_list,
+            logging: Logging::new(domain.abi, spec.log_denials),
             domain,
             cwd: c_string(cwd.as_os_str().as_bytes(), cwd)?,
             image,

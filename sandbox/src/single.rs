@@ -224,7 +224,7 @@ fn landlock(tree: &Path) -> StepResult<String> {
     lockdown::landlock_allow(domain.ruleset.as_fd(), dir.as_fd(), domain.read)
         .map_err(at(Step::LandlockRule))?;
     lockdown::set_no_new_privs().map_err(at(Step::NoNewPrivs))?;
-    lockdown::landlock_restrict(domain.ruleset.as_fd()).map_err(at(Step::LandlockRestrict))?;
+    lockdown::landlock_restrict(domain.ruleset.as_fd(), 0).map_err(at(Step::LandlockRestrict))?;
     // Only reading is granted: a directory that could be made a moment ago is refused.
     match nix::unistd::mkdir(&tree.join("landlock"), Mode::from_bits_truncate(0o700)) {
         Err(Errno::EACCES) => Ok(format!("ABI {}", domain.abi)),

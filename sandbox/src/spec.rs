@@ -32,6 +32,9 @@ pub struct SandboxSpec {
     /// Of a watched sandbox: also tell of paths that are looked for where nothing is. Every open(2) and stat(2) costs more
     /// for it.
     pub watch_paths: bool,
+    /// Whether the kernel's audit is told what Landlock refuses the program ([`crate::audit`]): for a caller that reads
+    /// it. Older kernels (Landlock ABI 6 and before) tell nothing in any case.
+    pub log_denials: bool,
     /// Limits that the kernel enforces from inside; the cgroup's are in [`crate::cgroup`].
     pub limits: Limits,
     /// Where the private layers of overlays lie.

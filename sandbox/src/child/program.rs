@@ -47,11 +47,12 @@ pub(super) fn give_up(plan: &Plan) -> ChildResult<()> {
     }
     lockdown::drop_capabilities().at(Step::Capabilities, NO_LABEL)?;
     lockdown::set_no_new_privs().at(Step::NoNewPrivs, NO_LABEL)?;
-    restrict(plan)
+    restrict(plan, plan.logging.init)
 }
 
-fn restrict(plan: &Plan) -> ChildResult<()> {
-    lockdown::landlock_restrict(borrow(plan.domain.ruleset.as_raw_fd())).at(Step::LandlockRestrict, NO_LABEL)
+fn restrict(plan: &Plan, flags: u32) -> ChildResult<()> {
+    lockdown::landlock_restrict(borrow(plan.domain.ruleset.as_raw_fd()), flags)
+        .at(Step::LandlockRestrict, NO_LABEL)
 }
 
 /// The filter, for init and, by inheritance, for the program; after the last system call that it refuses.
@@ -120,7 +121,7 @@ fn prepare(plan: &Plan, pipe: RawFd) -> ChildResult<u64> {
     }
     nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
     nix::unistd::chdir(plan.cwd.as_c_str()).at(Step::WorkingDirectory, NO_LABEL)?;
-    restrict(plan)?;
+    restrict(plan, plan.logging.program)?;
     process::close_range(streams as u32, (pipe - 1) as u32).at(Step::CloseDescriptors, NO_LABEL)?;
     process::close_range((pipe + 1) as u32, u32::MAX).at(Step::CloseDescriptors, NO_LABEL)?;
     verify(plan, streams, pipe)
@@ -185,6 +186,7 @@ fn verify(plan: &Plan, streams: RawFd, pipe: RawFd) -> ChildResult<u64> {
     }
     bits |= Mechanism::Seccomp.bit();
     let at = borrow(nix::libc::AT_FDCWD);
+    // These refusals are what the sandbox's audit records are known by (`audit::Own`), the first of its domain.
     let refused = match plan.policy.level {
         // /dev is this user's own and writable as a mount: only Landlock refuses a directory there.
         Level::Full => mkdirat(at, c"/dev/.landlock", Mode::from_bits_truncate(0o700)),

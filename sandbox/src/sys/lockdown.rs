@@ -68,10 +68,10 @@ pub(crate) fn landlock_allow(
     check(ret).map(drop)
 }
 
-/// Puts the calling thread under `ruleset` for good.
-pub(crate) fn landlock_restrict(ruleset: BorrowedFd<'_>) -> Result<(), Errno> {
+/// Puts the calling thread under `ruleset` for good. `flags` (LANDLOCK_RESTRICT_SELF_*) must be 0 before ABI 7.
+pub(crate) fn landlock_restrict(ruleset: BorrowedFd<'_>, flags: u32) -> Result<(), Errno> {
     // SAFETY: takes a descriptor and flags only.
-    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0u32) }).map(drop)
+    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), flags) }).map(drop)
 }
 
 /// Installs a seccomp filter on the calling (only) thread.

@@ -2,6 +2,7 @@
 //! No policy, no allocation (but where a function says so), no lock: most of this runs between clone and exec.
 #![expect(unsafe_code, reason = "raw system calls; each block states why it is sound")]
 
+pub(crate) mod audit;
 pub(crate) mod exec;
 pub(crate) mod fdpass;
 pub(crate) mod lockdown;

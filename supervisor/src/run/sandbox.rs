@@ -196,6 +196,7 @@ fn specification(
         watched: true,
         // What a test or a reviewer lacks is granted by other options.
         watch_paths: plan.learning && wanted.role == "backend",
+        log_denials: false,
         limits: spec::Limits {
             disk: place.tmpfs,
             inodes: inodes(place.tmpfs),

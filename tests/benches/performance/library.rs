@@ -53,6 +53,7 @@ fn specification(tree: &Path, network: Network) -> Result<SandboxSpec> {
         hostname: "sandbox".into(),
         watched: false,
         watch_paths: false,
+        log_denials: false,
         limits: Limits { disk: 1 << 30, inodes: 100_000, tasks: 512, open_files: 1024 },
         store: Store::Memory,
     })

@@ -191,6 +191,7 @@ fn plain(dir: &Path) -> SandboxSpec {
         hostname: "probe".into(),
         watched: false,
         watch_paths: false,
+        log_denials: false,
         limits: Limits { disk: 1 << 24, inodes: 10_000, tasks: 64, open_files: 256 },
         store: Store::Memory,
     }
