@@ -37,10 +37,14 @@ pub enum Unheard {
     #[error("audit is off on this host (`auditctl -e 1`, or audit=1 at boot, switches it on)")]
     Off,
     /// A program that is refused much could stop the host.
-    #[error("audit is set to panic where a record is lost (`auditctl -f 2`), which a backend could bring about")]
+    #[error(
+        "audit is set to panic where a record is lost (`auditctl -f 2`), which a backend could bring about"
+    )]
     Panics,
     /// Its state cannot be asked for.
-    #[error("the state of the kernel's audit cannot be asked for: {0} (it answers in the initial namespaces alone)")]
+    #[error(
+        "the state of the kernel's audit cannot be asked for: {0} (it answers in the initial namespaces alone)"
+    )]
     Unknown(Errno),
     /// No socket.
     #[error("no socket to the kernel's audit is to be had: {0}")]

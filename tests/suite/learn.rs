@@ -80,7 +80,10 @@ fn what_a_run_lacks_is_proposed_and_the_proposal_makes_it_work() {
         assert!(
             !outcome.stdout.contains(dir.to_str().unwrap()) || outcome.stdout.contains("one run of: sh -c")
         );
-        assert!(!outcome.stdout.contains("ro = [\n  # looked for and not inside: /opt"), "{outcome:#?}");
+        assert!(
+            !outcome.stdout.contains("ro = [\n  # looked for and not to be had inside: /opt"),
+            "{outcome:#?}"
+        );
     }
 }
 

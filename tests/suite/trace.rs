@@ -103,7 +103,8 @@ fn every_program_of_a_script_has_a_span_with_its_parent_and_its_end() {
         let (all, resource) = spans(&outcome);
         assert_eq!(resource["proctor.completeness.programs"], "complete");
         assert_eq!(resource["proctor.completeness.connections"], "advisory");
-        assert_eq!(resource["proctor.completeness.denied_paths"], "absent");
+        // As root on a host with audit on it is advisory (tests/audit).
+        assert_ne!(resource["proctor.completeness.denied_paths"], "complete");
         assert!(
             ends_are_told(&outcome),
             "this kernel does not tell exit codes: {}",

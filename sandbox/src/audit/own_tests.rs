@@ -30,8 +30,9 @@ impl Feed {
     }
 
     fn made(&mut self, domain: &str, pid: u32, uid: u32) {
-        let text =
-            format!("domain={domain} status=allocated mode=enforcing pid={pid} uid={uid} exe=\"/x\" comm=\"x\"");
+        let text = format!(
+            "domain={domain} status=allocated mode=enforcing pid={pid} uid={uid} exe=\"/x\" comm=\"x\""
+        );
         assert_eq!(self.record(1424, 999, &text), []);
     }
 

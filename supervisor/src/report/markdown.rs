@@ -311,10 +311,14 @@ fn seen_inside(out: &mut String, report: &Report) -> fmt::Result {
     if !denials.is_empty() {
         writeln!(out, "- Refused:")?;
         for one in denials.iter().take(ROWS) {
-            let what = one
-                .address
-                .as_deref()
-                .map_or_else(|| span(&one.call), |to| format!("connecting to {}", span(to)));
+            let what = match (one.path.as_deref().or(one.address.as_deref()), one.what.as_str()) {
+                (to, what) if super::is_landlock(what) => {
+                    let to = to.map(|to| format!(" of {}", span(to))).unwrap_or_default();
+                    format!("{}{to}", span(&one.blockers.join(", ")))
+                }
+                (Some(to), _) => format!("connecting to {}", span(to)),
+                (None, _) => span(&one.call),
+            };
             let killed = if one.killed { ", and was killed for it" } else { "" };
             writeln!(
                 out,
@@ -423,6 +427,23 @@ mod tests {
         assert!(render(&report).contains("changes 1 file that steer the tests"));
         report.tests.status = TestStatus::Off;
         assert!(render(&report).contains("without tests proves only"));
+    }
+
+    #[test]
+    fn what_landlock_refused_is_shown_with_right_and_path_and_stays_inert() {
+        let mut report = sample::report();
+        let denial = &mut report.sandbox.denials[0];
+        (denial.what, denial.call) = ("path".into(), String::new());
+        denial.blockers = vec!["fs.remove_file".into(), "fs.refer".into()];
+        denial.path = Some("/opt/x".into());
+        assert!(
+            render(&report).contains(
+                "  - `fs.remove_file, fs.refer` of `/opt/x` to `/usr/bin/x` in `backend`, 3 times: "
+            )
+        );
+        let plain = render(&report).lines().count();
+        report.sandbox.denials[0].path = Some(HOSTILE.into());
+        assert_eq!(render(&report).lines().count(), plain);
     }
 
     /// Hostile text in every field that somebody else controls: no new line, no live markup.

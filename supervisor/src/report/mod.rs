@@ -363,11 +363,12 @@ pub struct Observed {
 pub struct DenialInfo {
     /// In which sandbox: `backend`, `test` or `review`.
     pub sandbox: String,
-    /// `syscall`, or `connect`: an attempt that the sandbox's empty network alone stopped.
+    /// `syscall`; `connect`: an attempt that the sandbox's empty network alone stopped; or what Landlock refused: `path`,
+    /// `port`, `signal`, `trace`, `socket`, `other`.
     pub what: String,
-    /// The system call.
+    /// The system call; empty for what Landlock refused.
     pub call: String,
-    /// Where a connection was to go, as claimed at the call.
+    /// Where a connection was to go, as claimed at the call; of what Landlock refused the port, socket or process.
     pub address: Option<String>,
     /// Why it is refused.
     pub reason: String,
@@ -383,6 +384,21 @@ pub struct DenialInfo {
     pub errno: Option<String>,
     /// The process was killed for it.
     pub killed: bool,
+    /// The rights that Landlock did not grant, by the kernel's names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blockers: Vec<String>,
+    /// The path that Landlock refused, as the sandbox sees it; of something to be made or removed, the directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Its bytes where they are no UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_b64: Option<String>,
+}
+
+/// Whether a `what` of [`DenialInfo`] is of Landlock, as the kernel's audit tells it.
+#[must_use]
+pub fn is_landlock(what: &str) -> bool {
+    ["path", "port", "signal", "trace", "socket", "other"].contains(&what)
 }
 
 /// One mechanism that was enforced.

@@ -116,6 +116,9 @@ pub(crate) fn report() -> Report {
                 count: 3,
                 errno: Some("EPERM".into()),
                 killed: false,
+                blockers: vec![],
+                path: None,
+                path_b64: None,
             }],
         },
         limits: [(

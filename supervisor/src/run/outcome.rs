@@ -11,9 +11,9 @@ use super::lifecycle::{Run, approval_fact, supervisor};
 use super::limits::{Hit, hits, mechanism};
 use super::looks::{Peaks, private};
 use super::sandbox::{StartError, Started};
-use super::settle;
 use super::supervise::{Finish, MAX_REQUESTS, Stop};
 use super::watch::{Watched, tell};
+use super::{propose, settle};
 use crate::event::{EventType, NewEvent, format_micros, now_micros};
 use crate::evidence::payload;
 use crate::verdict::{self, ContradictionFact, Ending, LimitFact, Phase, SandboxFact, TimeoutFact, TreeEnd};
@@ -118,7 +118,9 @@ impl Run<'_> {
             self.log.emit(payload::policy_denied(&denial));
             self.denials.push(denial);
         }
-        self.facts.wants.extend(tell::wants(role, net, &watched).into_iter().map(|want| (phase, want)));
+        let plan = &*self.plan;
+        let wants = tell::wants(role, net, &watched, |path| propose::may_be_shown(plan, path));
+        self.facts.wants.extend(wants.into_iter().map(|want| (phase, want)));
         self.traced.push((role, watched));
     }
 

@@ -37,6 +37,8 @@ pub struct Plan {
     pub evidence: PathBuf,
     /// Paths that the backend looks for in vain are told of, at a cost.
     pub learning: bool,
+    /// The operator's home directory.
+    pub home: Option<PathBuf>,
     /// Mounts of the backend's sandbox.
     pub backend_mounts: Vec<Mount>,
     /// Mounts of the test's sandbox.
@@ -124,6 +126,7 @@ impl Plan {
             dirs,
             evidence,
             learning: false,
+            home: env.home(),
             backend_mounts,
             test_mounts,
             review_mounts,

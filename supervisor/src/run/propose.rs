@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::Serialize;
 
+use super::plan::Plan;
 use super::state_dirs::{Place, StateDirs};
 use super::view;
 use super::watch::tell::Learned;
@@ -99,7 +100,7 @@ pub struct Proposal {
 
 /// What is never known.
 const NOT_LEARNED: [&str; 4] = [
-    "what a file's permissions or Landlock refused: a path that is there and may not be read or written",
+    "what a file's permissions refused, and where the host's audit is not read what Landlock did: a path that is there and may not be read or written",
     "data sent without connect(2), and names that a program resolves without it",
     "what a program would have done next had it not failed: run learn again with the proposal",
     "what the test and the reviewer lack: they have options of their own",
@@ -144,7 +145,7 @@ fn shows_everybodys_alone(dir: &Path) -> bool {
 }
 
 /// Why a path is not proposed, where it is not.
-fn refusal(path: &Path, tree: &Path, env: &HostEnv, own: &[Place]) -> Option<&'static str> {
+fn refusal(path: &Path, tree: &Path, home: Option<&Path>, own: &[Place]) -> Option<&'static str> {
     if is_private(path) {
         return Some(PRIVATE_WORDS);
     }
@@ -172,7 +173,7 @@ fn refusal(path: &Path, tree: &Path, env: &HostEnv, own: &[Place]) -> Option<&'s
     if !is_everybodys(&meta) {
         return Some("not everybody on this host may read it");
     }
-    let home = env.home().is_some_and(|home| home.starts_with(&real));
+    let home = home.is_some_and(|home| home.starts_with(&real));
     let wide = real.components().count() <= 2
         || TOO_WIDE.iter().any(|wide| real == Path::new(wide))
         || real.parent() == Some(Path::new("/home"));
@@ -187,17 +188,26 @@ fn refusal(path: &Path, tree: &Path, env: &HostEnv, own: &[Place]) -> Option<&'s
     None
 }
 
+/// Whether an operator may be told to show a path that a program of a run asked for.
+pub(super) fn may_be_shown(plan: &Plan, path: &Path) -> bool {
+    let mut own_paths = plan.dirs.own();
+    own_paths.push(plan.evidence.clone());
+    let own: Vec<Place> = own_paths.iter().filter_map(|path| Place::of(path).ok()).collect();
+    // As below: what cannot be looked at might be where the path leads.
+    own.len() == own_paths.len() && refusal(path, plan.repo.root_path(), plan.home.as_deref(), &own).is_none()
+}
+
 /// The mounts that would show these paths, each with the paths it is for.
 fn mounts(
     learned: &Learned,
     tree: &Path,
-    env: &HostEnv,
+    home: Option<&Path>,
     own: &[Place],
     withheld: &mut Vec<Withheld>,
 ) -> BTreeMap<PathBuf, Vec<PathBuf>> {
     let mut wanted: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
     for path in &learned.paths {
-        match refusal(path, tree, env, own) {
+        match refusal(path, tree, home, own) {
             None => wanted.entry(path.clone()).or_default().push(path.clone()),
             Some("the sandbox has one of its own") => {}
             Some(why) => {
@@ -212,7 +222,7 @@ fn mounts(
     let crowded = |parent: &Path| parents.get(parent).is_some_and(|count| *count >= TOGETHER);
     let mut made: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
     for path in wanted.into_keys() {
-        let parent = path.parent().filter(|p| crowded(p) && refusal(p, tree, env, own).is_none());
+        let parent = path.parent().filter(|p| crowded(p) && refusal(p, tree, home, own).is_none());
         let mount = parent.unwrap_or(&path).to_owned();
         // What stands below another mount needs none of its own.
         let above = made.keys().find(|above| mount.starts_with(above)).cloned();
@@ -302,7 +312,7 @@ pub fn propose(
     // Where even one of Proctor's own places cannot be looked at, no path is proposed: it might lead there.
     if own.len() == own_paths.len() {
         let home = env.home();
-        let made = mounts(learned, tree, env, &own, &mut withheld);
+        let made = mounts(learned, tree, home.as_deref(), &own, &mut withheld);
         for (number, (mount, paths)) in made.into_iter().enumerate() {
             if number >= MAX_MOUNTS {
                 let why = "there are too many: mount a directory above them".to_owned();
@@ -315,7 +325,7 @@ pub fn propose(
             grants.push(Grant {
                 key: "sandbox.ro".into(),
                 value: mount.to_string_lossy().into_owned(),
-                why: format!("looked for and not inside: {}{more}", names.join(", ")),
+                why: format!("looked for and not to be had inside: {}{more}", names.join(", ")),
                 weakness: is_home.then(|| "it shows something of your home directory".to_owned()),
             });
         }

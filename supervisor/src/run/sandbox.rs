@@ -24,6 +24,7 @@ use super::private_dirs::{PrivateDir, PrivateDirError};
 use super::state_dirs;
 use super::view;
 use super::watch::Watch;
+use super::watch::refused::Ear;
 use crate::mend;
 use crate::profile::{LayerPlace, Limits, Network};
 
@@ -348,6 +349,9 @@ fn start_in(
         layers: layers.as_ref().map(PrivateDir::descriptor).transpose().map_err(descriptor)?,
     };
     let cwd = spec.program.as_ref().map_or_else(PathBuf::new, |program| program.cwd.clone());
+    // Before anything is refused to it.
+    let ear = Ear::open(spec.identity.host_uid, spec.level);
+    spec.log_denials = ear.hears();
     let running = launcher.launch(&spec, descriptors).map_err(|e| match e {
         LaunchError::Exec { .. } => StartError::Program(e),
         e => StartError::Sandbox(e),
@@ -356,7 +360,7 @@ fn start_in(
     // At once: whoever makes a call inside waits for it.
     let watch = match running.notifier() {
         Some(notifier) => {
-            Some(Watch::start(notifier, Arc::clone(&running), &wanted.argv, &cwd).map_err(|e| {
+            Some(Watch::start(notifier, Arc::clone(&running), &wanted.argv, &cwd, ear).map_err(|e| {
                 StartError::Sandbox(LaunchError::Launcher(format!(
                     "no thread to watch the sandbox with: {e}"
                 )))

@@ -1,5 +1,5 @@
 //! The trace, held against the report: its run, how much of each kind it says it holds, and whether it holds as many
-//! programs, refused calls and attempts to connect as the report counts.
+//! programs, refused calls, attempts to connect and refusals by Landlock as the report counts.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, Read};
@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 
 use super::super::TRACE;
 use super::agree::Out;
-use crate::report::Report;
+use crate::report::{Report, is_landlock};
 
 /// Longest line of the trace, bytes.
 const MAX_LINE: u64 = 16 << 20;
@@ -74,15 +74,21 @@ fn text<'a>(list: &'a [Attribute], key: &str) -> Option<&'a str> {
     list.iter().find(|one| one.key == key)?.value.text.as_deref()
 }
 
+/// Rights, what they were wanted on, and the program.
+fn landlock_name(blockers: &str, to: Option<&str>, by: Option<&str>) -> String {
+    format!("{blockers} {:?} {:?}", to.unwrap_or_default(), by.unwrap_or_default())
+}
+
 /// What a trace holds.
 #[derive(Debug, Default)]
 pub(super) struct Traced {
     /// What it says of its completeness, by kind.
     completeness: BTreeMap<String, String>,
-    /// By sandbox and kind (`programs`, `exit_codes`, `denials`, `connections`).
+    /// By sandbox and kind ([`KINDS`]).
     counts: BTreeMap<(String, &'static str), u64>,
-    /// By sandbox, `syscall` or `connect`, and call or address.
-    denied: BTreeMap<(String, &'static str, String), u64>,
+    /// By sandbox, what was refused (`syscall`, `connect`, `path`, ...), and its name: call, address, or both of what
+    /// Landlock refused and to whom.
+    denied: BTreeMap<(String, String, String), u64>,
 }
 
 impl Traced {
@@ -94,14 +100,19 @@ impl Traced {
         }
         let sum = self.counts.entry((sandbox.to_owned(), kind)).or_insert(0);
         *sum = sum.saturating_add(count);
-        let what = match kind {
-            "denials" => Some(("syscall", "proctor.call")),
-            "connections" => Some(("connect", "proctor.address")),
+        let said = |key: &str| text(list, key).unwrap_or_default();
+        let named = match kind {
+            "denials" => Some(("syscall", said("proctor.call").to_owned())),
+            "connections" => Some(("connect", said("proctor.address").to_owned())),
+            "denied_paths" => {
+                let to = text(list, "proctor.path").or_else(|| text(list, "proctor.address"));
+                let by = text(list, "process.executable.path");
+                Some((said("proctor.what"), landlock_name(said("proctor.blockers"), to, by)))
+            }
             _ => None,
         };
-        if let Some((what, key)) = what {
-            let name = text(list, key).unwrap_or_default().to_owned();
-            let sum = self.denied.entry((sandbox.to_owned(), what, name)).or_insert(0);
+        if let Some((what, name)) = named {
+            let sum = self.denied.entry((sandbox.to_owned(), what.to_owned(), name)).or_insert(0);
             *sum = sum.saturating_add(count);
         }
         Ok(())
@@ -116,7 +127,11 @@ impl Traced {
         }
         for event in &span.events {
             let kind = match event.name.as_str() {
-                "policy.denied" => "denials",
+                "policy.denied" => match text(&event.attributes, "proctor.what") {
+                    None => "denials",
+                    Some(what) if is_landlock(what) => "denied_paths",
+                    Some(what) => return Err(format!("a refusal says {what:?} of what was refused")),
+                },
                 "connect" => "connections",
                 _ => continue,
             };
@@ -197,21 +212,24 @@ pub(super) fn check(report: &Report, traced: Option<&Traced>, out: &mut Out<'_>)
                 );
             }
         }
-        let sum: u64 = said
-            .denials
-            .iter()
-            .filter(|one| one.sandbox == *role && one.what == "syscall")
-            .fold(0, |sum, one| sum.saturating_add(one.count));
-        if let Some(one) = kinds.get("denials")
-            && one.count.checked_sub(one.left_out) != Some(sum)
-        {
-            out.add(
-                report_name,
-                format!(
-                    "sandbox.observed.{role}.denials counts {} refused calls and leaves {} out, sandbox.denials has {sum}",
-                    one.count, one.left_out
-                ),
-            );
+        for (kind, named) in [("denials", "refused calls"), ("denied_paths", "refusals by Landlock")] {
+            let is = |what: &str| if kind == "denials" { what == "syscall" } else { is_landlock(what) };
+            let sum: u64 = said
+                .denials
+                .iter()
+                .filter(|one| one.sandbox == *role && is(&one.what))
+                .fold(0, |sum, one| sum.saturating_add(one.count));
+            if let Some(one) = kinds.get(kind)
+                && one.count.checked_sub(one.left_out) != Some(sum)
+            {
+                out.add(
+                    report_name,
+                    format!(
+                        "sandbox.observed.{role}.{kind} counts {} {named} and leaves {} out, sandbox.denials has {sum}",
+                        one.count, one.left_out
+                    ),
+                );
+            }
         }
     }
     if let Some(one) = said.denials.iter().find(|one| !said.observed.contains_key(&one.sandbox)) {
@@ -235,7 +253,7 @@ pub(super) fn check(report: &Report, traced: Option<&Traced>, out: &mut Out<'_>)
         }
     }
     for (role, kinds) in &said.observed {
-        for kind in ["programs", "exit_codes", "denials", "connections"] {
+        for kind in KINDS {
             let held = traced.counts.get(&(role.clone(), kind)).copied().unwrap_or(0);
             let told = kinds.get(kind).map_or(0, |one| one.count.saturating_sub(one.left_out));
             if held != told {
@@ -251,6 +269,10 @@ pub(super) fn check(report: &Report, traced: Option<&Traced>, out: &mut Out<'_>)
         let (what, name) = match one.what.as_str() {
             "syscall" => ("syscall", one.call.clone()),
             "connect" => ("connect", one.address.clone().unwrap_or_default()),
+            what if is_landlock(what) => {
+                let to = one.path.as_deref().or(one.address.as_deref());
+                (what, landlock_name(&one.blockers.join(","), to, one.program.as_deref()))
+            }
             other => {
                 out.add(report_name, format!("sandbox.denials says {other:?} of what was refused"));
                 continue;
@@ -259,7 +281,7 @@ pub(super) fn check(report: &Report, traced: Option<&Traced>, out: &mut Out<'_>)
         *denied.entry((one.sandbox.clone(), what, name)).or_insert(0) += one.count.min(1 << 50);
     }
     for ((role, what, name), count) in &denied {
-        let held = traced.denied.get(&(role.clone(), *what, name.clone())).copied().unwrap_or(0);
+        let held = traced.denied.get(&(role.clone(), (*what).to_owned(), name.clone())).copied().unwrap_or(0);
         if held != *count {
             let shown: String = name.chars().take(80).collect();
             out.add(

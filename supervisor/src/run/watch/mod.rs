@@ -1,10 +1,12 @@
 //! Watching one sandbox: a thread that answers its listener (sandbox's `notify`), sees executed programs end, and keeps
-//! a bounded record of programs, refused calls and attempts to connect. What the record says stands in `tell`.
+//! a bounded record of programs, refused calls, attempts to connect, and where the host's audit gives it what Landlock
+//! refused. What the record says stands in `tell`.
 //!
 //! The thread answers whatever happens: what it cannot keep it counts. Where it ends before the sandbox does, the sandbox
 //! is killed and the run is a defect: calls that nobody answers fail, and the evidence would not say so.
 
 mod record;
+pub(super) mod refused;
 mod seen;
 pub(super) mod tell;
 
@@ -26,7 +28,8 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
 use record::{Main, Record};
-pub(super) use seen::{Denial, End, ProgramRun, Target, Tried, Watched};
+use refused::{DOMAIN_GONE, Ear, Listening};
+pub(super) use seen::{Denial, End, ProgramRun, Refusal, Target, Tried, Watched};
 
 /// Between two looks at what nothing wakes the thread for.
 const TICK: Duration = Duration::from_millis(250);
@@ -38,6 +41,10 @@ const JOIN: Duration = Duration::from_secs(10);
 const UNREAPED: Duration = Duration::from_secs(1);
 /// The listener among what epoll(7) tells of; processes have other numbers.
 const LISTENER: u64 = 0;
+/// The host's audit likewise.
+const AUDIT: u64 = u64::MAX;
+/// Between two looks while a sandbox's last words are waited for.
+const LAST_TICK: Duration = Duration::from_millis(20);
 
 /// The thread that serves one sandbox's listener.
 pub(super) struct Watch {
@@ -69,6 +76,7 @@ impl Watch {
         running: Arc<Running>,
         argv: &[OsString],
         cwd: &Path,
+        ear: Ear,
     ) -> std::io::Result<Self> {
         let argv = argv.iter().map(|arg| arg.as_bytes().to_vec()).collect();
         let main = Main { argv, cwd: cwd.to_owned() };
@@ -77,7 +85,7 @@ impl Watch {
         let over = Arc::clone(&ended);
         std::thread::Builder::new().name("watch".into()).spawn(move || {
             let mut guard = KillUnlessOver { running, over: false };
-            let watched = serve(notifier, main, &over);
+            let watched = serve(notifier, main, ear, &over);
             guard.over = watched.is_ok();
             // Whoever started it may be gone.
             let _ = send.send(watched);
@@ -102,13 +110,14 @@ fn timespec(duration: Duration) -> Timespec {
     Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: i64::from(duration.subsec_nanos()) }
 }
 
-fn serve(mut notifier: Notifier, main: Main, ended: &AtomicBool) -> Result<Watched, String> {
+fn serve(mut notifier: Notifier, main: Main, ear: Ear, ended: &AtomicBool) -> Result<Watched, String> {
     let failed = |what: &'static str| move |e: Errno| format!("{what}: {e}");
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed("epoll_create"))?;
     let data = epoll::EventData::new_u64(LISTENER);
     epoll::add(&epoll, notifier.listener(), data, epoll::EventFlags::IN).map_err(failed("epoll_ctl"))?;
     let mut record = Record::new(main, room());
     record.lost(notifier.lost());
+    let mut audit = Listening::new(ear);
     let mut events = Vec::with_capacity(64);
     let mut swept = Instant::now();
     let mut last: Option<Instant> = None;
@@ -120,9 +129,11 @@ fn serve(mut notifier: Notifier, main: Main, ended: &AtomicBool) -> Result<Watch
         if !early {
             if std::mem::take(&mut starting) {
                 record.started();
+                hear(&epoll, &mut audit, record.main());
             }
             let now = Instant::now();
-            let wait = record.due().map_or(TICK, |due| due.saturating_duration_since(now).min(TICK));
+            let tick = if last.is_some() { LAST_TICK } else { TICK };
+            let wait = record.due().map_or(tick, |due| due.saturating_duration_since(now).min(tick));
             events.clear();
             match epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), Some(&timespec(wait))) {
                 Ok(_) | Err(Errno::INTR) => {}
@@ -150,7 +161,9 @@ fn serve(mut notifier: Notifier, main: Main, ended: &AtomicBool) -> Result<Watch
         let now = Instant::now();
         for event in &events {
             let key = event.data.u64();
-            if key != LISTENER {
+            if key == AUDIT {
+                audit.listen(&mut record, now);
+            } else if key != LISTENER {
                 let flags = event.flags;
                 let reaped = flags.contains(epoll::EventFlags::HUP);
                 record.ended(key, now, reaped, exit_status);
@@ -163,15 +176,29 @@ fn serve(mut notifier: Notifier, main: Main, ended: &AtomicBool) -> Result<Watch
         if now.duration_since(swept) >= TICK {
             swept = now;
             record.sweep(now, UNREAPED, is_gone);
+            audit.sweep(&mut record, now);
         }
         if !listening || ended.load(Ordering::Acquire) {
             let since = *last.get_or_insert(now);
             // Everybody is dead or about to be; the last ends arrive within a moment.
             let told = record.is_settled() || now.duration_since(since) >= LAST_WORDS;
-            if told && (ended.load(Ordering::Acquire) || !listening) {
+            let heard = audit.is_over() || now.duration_since(since) >= DOMAIN_GONE;
+            if told && heard && (ended.load(Ordering::Acquire) || !listening) {
+                audit.finish(&mut record, now);
                 return Ok(record.finish(now));
             }
         }
+    }
+}
+
+/// Has the host's audit heard.
+fn hear(epoll: &OwnedFd, audit: &mut Listening, main: Option<u32>) {
+    let added = match audit.begin(main) {
+        Some(socket) => epoll::add(epoll, socket, epoll::EventData::new_u64(AUDIT), epoll::EventFlags::IN),
+        None => return,
+    };
+    if let Err(errno) = added {
+        audit.give_up(format!("the kernel's audit cannot be waited for: {errno}"));
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use proctor_sandbox::notify::{Address, Denied, Exec, Found, Report, What};
 use rustix::event::{PollFd, PollFlags, poll};
 
+use super::refused::Known;
 use super::seen::{Denial, End, ProgramRun, Target, Tried, Watched};
 
 /// Programs that are kept; more are counted.
@@ -19,7 +20,7 @@ const MAX_PROGRAMS: usize = 50_000;
 /// Bytes of text kept of all programs together.
 const MAX_BYTES: usize = 32 << 20;
 /// Longest path that is kept.
-const MAX_PATH: usize = 1024;
+pub(super) const MAX_PATH: usize = 1024;
 /// Refused calls that are told apart, by call, program and outcome; more are counted.
 pub(super) const MAX_DENIALS: usize = 100;
 /// Addresses that are told apart, by program; more are counted.
@@ -72,7 +73,7 @@ pub(super) struct Main {
 
 /// The record under construction.
 pub(super) struct Record {
-    watched: Watched,
+    pub(super) watched: Watched,
     live: HashMap<u64, Live>,
     keys: HashMap<u32, u64>,
     next: u64,
@@ -85,15 +86,16 @@ pub(super) struct Record {
     init: Option<u32>,
     denials: HashMap<(&'static str, bool, Option<PathBuf>), usize>,
     tried: HashMap<(Target, Option<PathBuf>), usize>,
+    pub(super) known_refusals: Known,
     looks: VecDeque<Look>,
 }
 
-fn clip(mut bytes: Vec<u8>, most: usize) -> Vec<u8> {
+pub(super) fn clip(mut bytes: Vec<u8>, most: usize) -> Vec<u8> {
     bytes.truncate(most);
     bytes
 }
 
-fn clip_path(path: Option<PathBuf>) -> Option<PathBuf> {
+pub(super) fn clip_path(path: Option<PathBuf>) -> Option<PathBuf> {
     let bytes = clip(path?.into_os_string().into_vec(), MAX_PATH);
     Some(OsString::from_vec(bytes).into())
 }
@@ -138,6 +140,7 @@ impl Record {
             init: None,
             denials: HashMap::new(),
             tried: HashMap::new(),
+            known_refusals: Known::default(),
             looks: VecDeque::new(),
         }
     }
@@ -249,6 +252,11 @@ impl Record {
         self.next - 1
     }
 
+    /// The sandbox's own process.
+    pub(super) fn main(&self) -> Option<u32> {
+        self.main_pid
+    }
+
     /// The sandbox stands: the last attempt of its own process was the program.
     pub(super) fn started(&mut self) {
         self.starting = false;
@@ -348,7 +356,7 @@ impl Record {
     }
 
     /// The program that a process is, or comes from.
-    fn parent(&self, pid: u32) -> Option<usize> {
+    pub(super) fn parent(&self, pid: u32) -> Option<usize> {
         let mut pid = pid;
         for _ in 0..MAX_CLIMB {
             if let Some(live) = self.keys.get(&pid).and_then(|key| self.live.get(key)) {
@@ -362,7 +370,7 @@ impl Record {
         None
     }
 
-    fn argv0(&self, span: Option<usize>) -> Option<Vec<u8>> {
+    pub(super) fn argv0(&self, span: Option<usize>) -> Option<Vec<u8>> {
         let program = self.watched.programs.get(span?)?;
         program.argv.first().map(|a| clip(a.clone(), 256))
     }

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use proctor_sandbox::audit::Object;
+
 /// How a program's span ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::run) enum End {
@@ -113,6 +115,38 @@ pub(in crate::run) struct Tried {
     pub last: Instant,
 }
 
+/// Refusals of the same by Landlock, to one program.
+#[derive(Debug, Clone)]
+pub(in crate::run) struct Refusal {
+    /// The rights that were missing, by the kernel's names.
+    pub blockers: Vec<String>,
+    /// What was reached for.
+    pub object: Object,
+    /// The program, by the kernel's word; `None` where it gave none.
+    pub program: Option<PathBuf>,
+    /// As of a denial.
+    pub argv0: Option<Vec<u8>>,
+    /// The first process; 0 where it is not known.
+    pub pid: u32,
+    /// Its span.
+    pub span: Option<usize>,
+    /// How many.
+    pub count: u64,
+    /// When the first was heard of.
+    pub first: Instant,
+    /// The last likewise.
+    pub last: Instant,
+}
+
+/// How much was heard of Landlock's refusals.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::run) struct Heard {
+    /// Refusals that the kernel counted and told nothing of; `None` where it did not say how many there were.
+    pub untold: Option<u64>,
+    /// Records were lost on the way, or could not be read.
+    pub lost: bool,
+}
+
 /// What was seen of one sandbox.
 #[derive(Debug, Default)]
 pub(in crate::run) struct Watched {
@@ -140,6 +174,16 @@ pub(in crate::run) struct Watched {
     pub connects: u64,
     /// Those that no entry of `tried` counts.
     pub tried_left_out: u64,
+    /// What Landlock refused.
+    pub refusals: Vec<Refusal>,
+    /// All of it.
+    pub refused: u64,
+    /// What no entry of `refusals` counts.
+    pub refusals_left_out: u64,
+    /// How much of that was heard; `None` where nothing was.
+    pub heard: Option<Heard>,
+    /// Why nothing was.
+    pub unheard: String,
     /// Reports that were dropped before anybody could take them.
     pub lost: u64,
 }

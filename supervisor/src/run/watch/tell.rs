@@ -2,24 +2,28 @@
 //! that they can be held against each other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::{Denial, End, ProgramRun, Target, Tried, Watched};
 use proctor_sandbox::notify::NO_NETWORK;
 
+use super::{Denial, End, ProgramRun, Refusal, Target, Tried, Watched};
 use crate::evidence::trace::{Attribute, Attributes, Completeness, Span, SpanEvent, SpanId, SpanStatus};
 use crate::profile::Network;
 use crate::report::{DenialInfo, Observed};
+use crate::run::settle::path_text;
 use crate::verdict::Want;
 
+/// Paths that a remedy names.
+const MAX_PATHS: usize = 3;
 /// The port of name servers.
 const DNS: u16 = 53;
 
 const NO_WATCH: &str = "the sandbox was not watched: its seccomp filter has no listener";
 const OTHER_ABIS: &str = "calls by another ABI are refused by the kernel itself, which kills the program";
 const CONNECTS: &str = "connect(2) alone: what is sent without it, or by a protocol's own call, is not seen";
-const NO_PATHS: &str = "refusals by file permissions and Landlock are not looked for";
+const SOME_PATHS: &str = "what the kernel's audit told of Landlock: it drops records under load, and of what was to be made or removed names the directory alone; refusals by file permissions are not among them";
 const NO_CODES: &str = "this kernel (before Linux 6.15) tells exit codes to parents alone";
 
 fn text(path: &Path) -> String {
@@ -71,6 +75,9 @@ pub(in crate::run) fn denials(role: &str, net: Network, watched: &Watched) -> Ve
         count: one.count,
         errno: Some(one.errno.clone()),
         killed: one.killed,
+        blockers: Vec::new(),
+        path: None,
+        path_b64: None,
     });
     let tried = stopped(net, watched).map(|one| DenialInfo {
         sandbox: role.to_owned(),
@@ -88,8 +95,30 @@ pub(in crate::run) fn denials(role: &str, net: Network, watched: &Watched) -> Ve
         count: one.count,
         errno: None,
         killed: false,
+        blockers: Vec::new(),
+        path: None,
+        path_b64: None,
     });
-    calls.chain(tried).collect()
+    let refused = watched.refusals.iter().map(|one| {
+        let path = one.path().map(|path| path_text(path.as_os_str().as_bytes()));
+        DenialInfo {
+            sandbox: role.to_owned(),
+            what: one.what().to_owned(),
+            call: String::new(),
+            address: one.address(),
+            reason: one.reason().to_owned(),
+            program: one.program.as_deref().map(text),
+            argv0: one.argv0.as_deref().map(lossy),
+            pid: one.pid,
+            count: one.count,
+            errno: None,
+            killed: false,
+            blockers: one.blockers.clone(),
+            path_b64: path.as_ref().and_then(|path| path.path_b64.clone()),
+            path: path.map(|path| path.path),
+        }
+    });
+    calls.chain(tried).chain(refused).collect()
 }
 
 /// Attempts that the empty network alone stopped.
@@ -151,8 +180,39 @@ pub(in crate::run) fn observed(watched: Option<&Watched>) -> BTreeMap<String, Ob
     add("denials", one(completeness, watched.denied, watched.denials_left_out, Some(note)));
     let note = CONNECTS.to_owned();
     add("connections", one(Completeness::Advisory, watched.connects, watched.tried_left_out, Some(note)));
-    add("denied_paths", one(Completeness::Absent, 0, 0, Some(NO_PATHS.into())));
+    add("denied_paths", denied_paths(watched));
     kinds
+}
+
+fn denied_paths(watched: &Watched) -> Observed {
+    let absent = Completeness::Absent.as_str().to_owned();
+    let Some(heard) = watched.heard else {
+        return Observed {
+            completeness: absent,
+            // What was heard before it failed stands where it was refused.
+            count: watched.refused,
+            left_out: watched.refusals_left_out,
+            note: Some(format!("what Landlock refused is not known: {}", watched.unheard)),
+        };
+    };
+    let untold = heard.untold.unwrap_or(0);
+    let mut note = SOME_PATHS.to_owned();
+    match heard.untold {
+        Some(0) => {}
+        Some(more) => {
+            note = format!("{more} refusals were counted by the kernel and told of by no record; {note}")
+        }
+        None => note = format!("how many there were the kernel did not say; {note}"),
+    }
+    if heard.lost {
+        note = format!("records were lost; {note}");
+    }
+    Observed {
+        completeness: Completeness::Advisory.as_str().to_owned(),
+        count: watched.refused.saturating_add(untold),
+        left_out: watched.refusals_left_out.saturating_add(untold),
+        note: Some(note),
+    }
 }
 
 /// The least that is known of each kind over all sandboxes.
@@ -200,7 +260,8 @@ pub(in crate::run) fn spans(
     let mut rest = Vec::new();
     let events = watched.denials.iter().map(|one| (one.span, denial_event(role, one, &at)));
     let tried = watched.tried.iter().map(|one| (one.span, connect_event(role, one, &at)));
-    for (index, event) in events.chain(tried) {
+    let refused = watched.refusals.iter().map(|one| (one.span, refusal_event(role, one, &at)));
+    for (index, event) in events.chain(tried).chain(refused) {
         match index.and_then(|index| spans.get_mut(index)) {
             Some(span) => span.events.push(event),
             None => rest.push(event),
@@ -291,6 +352,23 @@ fn denial_event(role: &'static str, one: &Denial, at: &impl Fn(Instant) -> u64) 
     SpanEvent { name: "policy.denied".into(), at_ns: at(one.first), attributes: list }
 }
 
+fn refusal_event(role: &'static str, one: &Refusal, at: &impl Fn(Instant) -> u64) -> SpanEvent {
+    let mut list: Attributes = vec![
+        ("proctor.sandbox".into(), Attribute::from(role)),
+        ("proctor.what".into(), Attribute::from(one.what())),
+        ("proctor.blockers".into(), Attribute::Text(one.blockers.join(","))),
+        ("proctor.reason".into(), Attribute::from(one.reason())),
+    ];
+    let reached = [("proctor.path", one.path().map(text)), ("proctor.address", one.address())];
+    for (key, value) in reached {
+        if let Some(value) = value {
+            list.push((key.into(), Attribute::Text(value)));
+        }
+    }
+    who(&mut list, one.program.as_ref(), one.pid, one.count, at(one.last));
+    SpanEvent { name: "policy.denied".into(), at_ns: at(one.first), attributes: list }
+}
+
 fn connect_event(role: &'static str, one: &Tried, at: &impl Fn(Instant) -> u64) -> SpanEvent {
     let mut list: Attributes = vec![
         ("proctor.sandbox".into(), Attribute::from(role)),
@@ -330,13 +408,21 @@ pub(in crate::run) fn learned(net: Network, watched: &Watched) -> Learned {
     learned.paths.clone_from(&watched.wanted);
     // A program that is not inside is looked for by execve(2) alone, or as well.
     learned.paths.extend(watched.misses.iter().filter(|path| path.is_absolute() && path.exists()).cloned());
+    learned.paths.extend(watched.readable_refusals().map(Path::to_owned));
     let refused = |one: &Denial| (one.call.to_owned(), one.reason.to_owned(), one.program.clone(), one.count);
     learned.refused = watched.denials.iter().map(refused).collect();
     learned
 }
 
 /// What a program wanted and was not given, as far as an option would give it or none does.
-pub(in crate::run) fn wants(role: &str, net: Network, watched: &Watched) -> Vec<Want> {
+///
+/// `mountable` says whether an operator may be told to show a path: paths are the program's choice.
+pub(in crate::run) fn wants(
+    role: &str,
+    net: Network,
+    watched: &Watched,
+    mountable: impl Fn(&Path) -> bool,
+) -> Vec<Want> {
     let mut wants = Vec::new();
     let tried: Vec<&Tried> = stopped(net, watched).collect();
     // Level `landlock` has no network to try to connect in: the socket itself is refused.
@@ -367,6 +453,7 @@ pub(in crate::run) fn wants(role: &str, net: Network, watched: &Watched) -> Vec<
             grant: Some(format!("{option} would grant it (recorded as a weakness)")),
         });
     }
+    wants.extend(wanted_paths(role, watched, mountable));
     let mut calls: Vec<&Denial> = watched.denials.iter().collect();
     // What fails with another errno is what programs probe for and do without.
     calls.retain(|one| one.killed || one.errno == "EPERM");
@@ -377,4 +464,32 @@ pub(in crate::run) fn wants(role: &str, net: Network, watched: &Watched) -> Vec<
         wants.push(Want { what: format!("{} ({}){killed}", one.call, one.reason), grant: None });
     }
     wants
+}
+
+/// What would have been read and may be shown, as the options that show it.
+fn wanted_paths(role: &str, watched: &Watched, mountable: impl Fn(&Path) -> bool) -> Option<Want> {
+    let paths: BTreeSet<&Path> = watched.readable_refusals().filter(|path| mountable(path)).collect();
+    if paths.is_empty() {
+        return None;
+    }
+    let option = match role {
+        "test" => "--test-ro",
+        "review" => "--review-ro",
+        _ => "--ro",
+    };
+    let mut shown: Vec<String> = paths.iter().take(MAX_PATHS).map(|path| text(path)).collect();
+    let options: Vec<String> = shown.iter().map(|path| format!("{option} {}", quoted(path))).collect();
+    if paths.len() > MAX_PATHS {
+        shown.push(format!("and {} more", paths.len() - MAX_PATHS));
+    }
+    Some(Want {
+        what: format!("to read {}", shown.join(", ")),
+        grant: Some(format!("{} would grant it", options.join(" "))),
+    })
+}
+
+/// For a shell.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@:,%=".contains(c);
+    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }

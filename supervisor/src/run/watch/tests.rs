@@ -3,9 +3,11 @@
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command};
 
+use proctor_sandbox::audit::{Object, Refused};
 use proctor_sandbox::notify::{Address, Denied, Exec, Found, Report, What};
 
 use super::record::{Main, Record};
+use super::seen::Heard;
 use super::tell;
 use super::*;
 use crate::profile::Network;
@@ -229,10 +231,108 @@ fn without_a_network_only_what_was_meant_for_outside_is_a_denial() {
         .map(|one| one.address.unwrap())
         .collect();
     assert_eq!(told, ["127.0.0.53:53", "10.0.0.1:22", "[2001:db8::1]:443"]);
-    let wants = tell::wants("review", Network::None, &watched);
+    let wants = tell::wants("review", Network::None, &watched, |_| false);
     assert_eq!(wants.len(), 1);
     assert_eq!(wants[0].what, "the network (10.0.0.1:22, [2001:db8::1]:443, a name look-up)");
     assert_eq!(wants[0].grant.as_deref(), Some("--review-net host would grant it (recorded as a weakness)"));
-    assert!(tell::wants("backend", Network::Host, &watched).is_empty());
+    assert!(tell::wants("backend", Network::Host, &watched, |_| false).is_empty());
     assert_eq!(Target::Unix(b"\0name".to_vec()).show(), "unix:@name");
+}
+
+fn refused(blocker: &str, object: Object, program: Option<&str>) -> Refused {
+    Refused { blockers: vec![blocker.into()], object, pid: Some(7), program: program.map(Into::into) }
+}
+
+#[test]
+fn what_landlock_refused_is_told_apart_counted_and_capped() {
+    let mut record = record();
+    let now = Instant::now();
+    for n in 0..150 {
+        for _ in 0..2 {
+            let path = Object::Path(format!("/opt/{n}").into_bytes());
+            record.refused(now, refused("fs.read_file", path, Some("/bin/cat")));
+        }
+    }
+    record.watched.heard = Some(Heard { untold: Some(17), lost: true });
+    let watched = record.finish(now);
+    assert_eq!((watched.refusals.len(), watched.refused, watched.refusals_left_out), (100, 300, 100));
+    let observed = &tell::observed(Some(&watched))["denied_paths"];
+    assert_eq!((observed.count, observed.left_out, observed.completeness.as_str()), (317, 117, "advisory"));
+    let note = observed.note.as_deref().unwrap();
+    assert!(
+        note.starts_with(
+            "records were lost; 17 refusals were counted by the kernel and told of by no record; "
+        ),
+        "{note}"
+    );
+    let told = tell::denials("backend", Network::None, &watched);
+    assert_eq!(told.iter().map(|one| one.count).sum::<u64>(), 200);
+    assert_eq!((told[0].what.as_str(), told[0].path.as_deref()), ("path", Some("/opt/0")));
+}
+
+#[test]
+fn each_kind_of_refusal_by_landlock_says_what_was_reached_for() {
+    let mut record = record();
+    let now = Instant::now();
+    let address = "192.0.2.1".parse().ok();
+    for (blocker, object) in [
+        ("fs.read_file", Object::Path(b"/opt/\xff".to_vec())),
+        ("net.connect_tcp", Object::Port(address, 81)),
+        ("net.bind_tcp", Object::Port(None, 80)),
+        ("scope.signal", Object::Signal(Some(12))),
+        ("ptrace", Object::Trace(None)),
+        ("scope.abstract_unix_socket", Object::Socket(b"\0name".to_vec())),
+        ("something.new", Object::Other),
+    ] {
+        record.refused(now, refused(blocker, object, None));
+    }
+    let watched = record.finish(now);
+    let told = tell::denials("test", Network::None, &watched);
+    let told: Vec<_> = told.iter().map(|one| (one.what.as_str(), one.address.as_deref())).collect();
+    assert_eq!(
+        told,
+        [
+            ("path", None),
+            ("port", Some("192.0.2.1:81")),
+            ("port", Some("port 80")),
+            ("signal", Some("process 12")),
+            ("trace", None),
+            ("socket", Some("unix:@name")),
+            ("other", None)
+        ]
+    );
+    assert!(told.iter().all(|(what, _)| crate::report::is_landlock(what)));
+    let denials = tell::denials("test", Network::None, &watched);
+    assert_eq!(
+        (denials[0].path.as_deref(), denials[0].path_b64.as_deref()),
+        (Some("/opt/\u{fffd}"), Some("L29wdC//"))
+    );
+    // Nobody said that it was heard to the end.
+    let observed = &tell::observed(Some(&watched))["denied_paths"];
+    assert_eq!((observed.completeness.as_str(), observed.count), ("absent", 7));
+}
+
+#[test]
+fn a_remedy_names_what_would_only_have_been_read_that_is_there_and_may_be_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut record = record();
+    let now = Instant::now();
+    for name in ["it's", "plain", "secret", "written"] {
+        let path = dir.path().join(name);
+        std::fs::write(&path, "x").unwrap();
+        let right = if name == "written" { "fs.write_file" } else { "fs.read_file" };
+        let object = Object::Path(path.into_os_string().into_encoded_bytes());
+        record.refused(now, refused(right, object, Some("/bin/cat")));
+    }
+    record.refused(now, refused("fs.read_file", Object::Path(b"/not/there".to_vec()), None));
+    let watched = record.finish(now);
+    let wants = tell::wants("test", Network::None, &watched, |path| !path.ends_with("secret"));
+    let at = dir.path().display();
+    assert_eq!(wants.len(), 1, "{wants:?}");
+    assert_eq!(wants[0].what, format!("to read {at}/it's, {at}/plain"));
+    assert_eq!(
+        wants[0].grant.as_deref(),
+        Some(&*format!("--test-ro '{at}/it'\\''s' --test-ro {at}/plain would grant it"))
+    );
+    assert!(tell::learned(Network::None, &watched).paths.contains(&dir.path().join("plain")));
 }

@@ -1,8 +1,9 @@
 //! The attacker: carries out the attacks named by its arguments, one process each, and prints one line for each:
 //! the attack, a tab, and `ok`, the kernel's errno, or the signal that killed it. It asserts nothing.
-//! `probe without` runs a command on a host that lacks something.
+//! `probe without` runs a command on a host that lacks something, `probe audit-on` has audit on for a while.
 
 mod attack;
+mod audit;
 mod launch;
 mod raw;
 mod shared;
@@ -21,6 +22,13 @@ fn main() -> ExitCode {
     }
     let mut out = std::io::stdout().lock();
     match args.split_first() {
+        Some((mode, _)) if mode == "audit-on" => {
+            drop(out);
+            return audit::on();
+        }
+        Some((mode, _)) if mode == "audit-state" => {
+            let _ = writeln!(out, "{}", audit::state());
+        }
         // Before any thread exists, as the launcher wants it.
         Some((mode, rest)) if mode == "--launch" => {
             let _ = writeln!(out, "{}", launch::case(rest));

@@ -461,6 +461,55 @@ fn a_blocker_says_what_its_event_said() {
     }
 }
 
+/// A run in which Landlock refused something twice.
+fn with_a_refused_path() -> Run {
+    let mut run = Run::new();
+    let mut refused = run.report.sandbox.denials[0].clone();
+    refused.what = "path".into();
+    refused.call = String::new();
+    (refused.errno, refused.program, refused.count) = (None, None, 2);
+    refused.blockers = vec!["fs.read_file".into()];
+    refused.path = Some("/opt/x".into());
+    run.events.push(payload::policy_denied(&refused));
+    run.report.sandbox.denials.push(refused);
+    let kind = run.report.sandbox.observed.get_mut("backend").unwrap().get_mut("denied_paths").unwrap();
+    (kind.count, kind.left_out, kind.completeness) = (5, 3, "advisory".into());
+    run.traced_completeness.push(("denied_paths", trace::Completeness::Advisory));
+    run.traced_paths = 2;
+    run
+}
+
+#[test]
+fn what_landlock_refused_is_the_same_in_report_events_and_trace() {
+    assert_eq!(with_a_refused_path().write(|_| {}).problems(), Vec::<String>::new());
+    let mut run = with_a_refused_path();
+    run.traced_paths = 1;
+    let problems = run.write(|_| {}).problems();
+    some(&problems, "trace.jsonl: holds 1 denied_paths of sandbox backend, the report tells of 2");
+    some(&problems, "holds 1 refusals of path");
+    let mut run = with_a_refused_path();
+    run.traced_completeness.pop();
+    some(&run.write(|_| {}).problems(), "says of denied_paths that they are Some(\"absent\")");
+    let changed = |edit: fn(&mut crate::report::DenialInfo)| {
+        let mut run = with_a_refused_path();
+        edit(&mut run.report.sandbox.denials[1]);
+        run.write(|_| {}).problems()
+    };
+    for edit in [
+        (|one| one.path = Some("/opt/y".into())) as fn(&mut crate::report::DenialInfo),
+        |one| one.blockers = vec!["fs.execute".into()],
+        |one| one.program = Some("/bin/y".into()),
+    ] {
+        let problems = changed(edit);
+        some(&problems, "holds 0 refusals of path");
+        some(&problems, "stand in no event as they are");
+    }
+    some(
+        &changed(|one| one.count = 1),
+        "sandbox.observed.backend.denied_paths counts 5 refusals by Landlock and leaves 3 out, sandbox.denials has 1",
+    );
+}
+
 #[test]
 fn what_was_seen_inside_is_the_same_in_report_events_and_trace() {
     assert_eq!(Run::new().write(|_| {}).problems(), Vec::<String>::new());

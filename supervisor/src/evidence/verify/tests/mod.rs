@@ -38,6 +38,8 @@ struct Run {
     trace_run: String,
     /// How many programs the trace holds, and how often the refused call.
     traced: (usize, i64),
+    /// How often Landlock refused `/opt/x`, by the trace.
+    traced_paths: i64,
     traced_completeness: Vec<(&'static str, trace::Completeness)>,
 }
 
@@ -81,6 +83,7 @@ impl Run {
             decision,
             trace_run: report.run_id.clone(),
             traced: (2, 3),
+            traced_paths: 0,
             traced_completeness: vec![
                 ("programs", trace::Completeness::Complete),
                 ("exit_codes", trace::Completeness::Complete),
@@ -111,6 +114,7 @@ impl Run {
     fn write_late(self, late: impl FnOnce(&mut Report), edit: impl FnOnce(&mut Report)) -> Written {
         let Self { traced, traced_completeness, .. } = &self;
         let (traced, completeness) = (*traced, traced_completeness.clone());
+        let traced_paths = self.traced_paths;
         let Self { mut report, events, patch, test_log, extra, log_changes, decision, trace_run, .. } = self;
         let top = tempfile::tempdir().unwrap();
         let dir = EvidenceDir::create(&top.path().join("e")).unwrap();
@@ -167,6 +171,19 @@ impl Run {
                 ("proctor.count".into(), trace::Attribute::Int(traced.1)),
             ],
         }];
+        if traced_paths > 0 {
+            all[1].events = vec![trace::SpanEvent {
+                name: "policy.denied".into(),
+                at_ns: 1,
+                attributes: vec![
+                    text("proctor.sandbox", "backend"),
+                    text("proctor.what", "path"),
+                    text("proctor.blockers", "fs.read_file"),
+                    text("proctor.path", "/opt/x"),
+                    ("proctor.count".into(), trace::Attribute::Int(traced_paths)),
+                ],
+            }];
+        }
         spans.write(&all).unwrap();
         spans.into_inner().finish().unwrap();
         dir.write_whole(STDOUT, OUT).unwrap();
