@@ -20,6 +20,11 @@ fn binary() -> &'static Path {
     Binary::of(env!("CARGO_BIN_EXE_proctor-under-test"))
 }
 
+#[expect(clippy::print_stderr, reason = "a skip is said by its name")]
+fn skipped(why: &str) {
+    eprintln!("skipped: the kernel's audit: {why}");
+}
+
 /// One test of this machine at a time has to do with audit.
 struct Lock(#[expect(dead_code, reason = "held")] File);
 
@@ -42,7 +47,7 @@ impl AuditOn {
     /// `None` where it cannot be had, with the reason printed.
     fn new() -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
-            println!("skipped: audit: root alone may switch it on");
+            skipped("root alone may switch it on");
             return None;
         }
         let lock = Lock::take();
@@ -55,7 +60,7 @@ impl AuditOn {
         if matches!(said.trim(), "on" | "already") {
             return Some(on);
         }
-        println!("skipped: audit: the kernel's audit cannot be switched on here: {}", said.trim());
+        skipped(&format!("it cannot be switched on here: {}", said.trim()));
         None
     }
 }
@@ -276,7 +281,7 @@ fn where_it_cannot_be_heard_the_report_says_why() {
         let _lock = Lock::take();
         let enabled = Command::new(PROBE).arg("audit-state").output().unwrap();
         if String::from_utf8_lossy(&enabled.stdout).trim() != "0" {
-            println!("skipped in part: audit: it is on at this host");
+            skipped("in part: it is on at this host");
             return;
         }
         with_repo(|repo| absent(&run(repo, script), "audit is off on this host"));

@@ -18,6 +18,8 @@ use super::seen::{Heard, Refusal, Watched};
 const AT_ONCE: usize = 64;
 /// Records of the last look: more than the socket's buffer holds.
 const AT_LAST: usize = 100_000;
+/// Programs among which the one that was refused something is looked for.
+const RECENT: usize = 512;
 /// How long the kernel may take to say that a dead sandbox's domain is gone.
 pub(super) const DOMAIN_GONE: Duration = Duration::from_millis(300);
 
@@ -133,6 +135,17 @@ impl Listening {
 pub(super) struct Known(HashMap<(Vec<String>, Object, Option<PathBuf>), usize>);
 
 impl Record {
+    /// The latest span of this process in which it was this program: records come late, and it may be over by now.
+    fn ran(&self, pid: u32, program: Option<&Path>) -> Option<usize> {
+        let program = program?;
+        let first = self.watched.programs.len().saturating_sub(RECENT);
+        let is = |path: &Option<PathBuf>| path.as_deref() == Some(program);
+        let latest = self.watched.programs[first..]
+            .iter()
+            .rposition(|run| run.pid == pid && (is(&run.observed) || is(&run.resolved)))?;
+        Some(first + latest)
+    }
+
     /// Something that Landlock refused.
     pub(super) fn refused(&mut self, at: Instant, refused: Refused) {
         let Refused { blockers, object, pid, program } = refused;
@@ -155,7 +168,7 @@ impl Record {
         }
         let (blockers, object, program) = key.clone();
         self.known_refusals.0.insert(key, self.watched.refusals.len());
-        let span = pid.and_then(|pid| self.parent(pid));
+        let span = pid.and_then(|pid| self.ran(pid, program.as_deref()).or_else(|| self.parent(pid)));
         let argv0 = self.argv0(span);
         let pid = pid.unwrap_or(0);
         self.watched.refusals.push(Refusal {

@@ -336,3 +336,19 @@ fn a_remedy_names_what_would_only_have_been_read_that_is_there_and_may_be_shown(
     );
     assert!(tell::learned(Network::None, &watched).paths.contains(&dir.path().join("plain")));
 }
+
+#[test]
+fn a_refusal_belongs_to_the_program_that_the_process_was_also_when_it_is_over() {
+    let mut record = record();
+    let now = Instant::now();
+    for (pid, path) in [(7, "/bin/sh"), (7, "/bin/cat"), (8, "/bin/cat")] {
+        record.take(report(pid, exec(path, path, None, "/bin/x", Found::Program(path.into()))));
+    }
+    for program in ["/bin/sh", "/bin/cat", "/bin/other"] {
+        record.refused(now, refused("fs.read_file", Object::Path(b"/x".to_vec()), Some(program)));
+    }
+    let watched = record.finish(now);
+    let of: Vec<_> = watched.refusals.iter().map(|one| one.span).collect();
+    assert_eq!(of, [Some(0), Some(1), None]);
+    assert_eq!(watched.refusals[1].argv0.as_deref(), Some(&b"/bin/cat"[..]));
+}
