@@ -96,7 +96,11 @@ fn apply(fd: &OwnedFd, wanted: &Wanted, own: (u32, u32)) -> Result<(), Errno> {
     let name = format!("/proc/self/fd/{}", fd.as_raw_fd());
     match wanted {
         Wanted::Mode(mode) => {
-            let mode = Mode::from_bits_truncate(mode & 0o7777);
+            // As the tables of the other levels have it: its owner's rights would be everybody's.
+            if mode & 0o6000 != 0 {
+                return Err(Errno::EPERM);
+            }
+            let mode = Mode::from_bits_truncate(mode & 0o1777);
             fchmodat(AT_FDCWD, name.as_str(), mode, FchmodatFlags::FollowSymlink)
         }
         // To oneself it is nothing, and to another nobody may give without rights.

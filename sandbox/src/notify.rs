@@ -275,7 +275,7 @@ impl Notifier {
                     args: data.args,
                     errno,
                     killed: false,
-                    reason: "beneath nothing that is the sandbox's own",
+                    reason: "beneath nothing that is the sandbox's own, or a setuid or setgid mode",
                     by: caller.program(),
                 };
                 return Some(Report {

@@ -32,6 +32,8 @@ enum When {
     Always,
     /// Argument `.0` has any of the bits `.1`.
     Bits(u32, u32),
+    /// Argument `.0` are flags of open(2) that make a file, and argument `.1` has any of the bits `.2`.
+    Makes(u32, u32, u32),
     /// Argument `.0` is one of `.1`.
     In(u32, &'static [u32]),
     /// Argument `.0` is none of `.1`.
@@ -112,7 +114,8 @@ macro_rules! call {
 
 use Then::{Ask, Fail, Kill, Serve};
 use When::{
-    Always, Bits, In, NonZero, NotIn, PairFamilyOrDatagrams, Requests, SocketFamily, SocketFamilyAndUnix,
+    Always, Bits, In, Makes, NonZero, NotIn, PairFamilyOrDatagrams, Requests, SocketFamily,
+    SocketFamilyAndUnix,
 };
 
 const EACCES: i32 = libc::EACCES;
@@ -131,6 +134,13 @@ const NEW_NAMESPACES: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNET) as u32;
 const CLONE_NEWTIME: u32 = 0x80;
+
+/// S_ISUID and S_ISGID.
+const SET_IDS: u32 = libc::S_ISUID | libc::S_ISGID;
+/// As systemd has it (systemd.exec(5), RestrictSUIDSGID=).
+const SET_IDS_REASON: &str = "a setuid or setgid program, left where a mount is writable, has its owner's rights for everybody on the host";
+/// Flags of open(2) with which its mode counts.
+const MAKING: u32 = (libc::O_CREAT | libc::O_TMPFILE & !libc::O_DIRECTORY) as u32;
 
 /// The low bits of socket(2)'s type; above them are SOCK_CLOEXEC and SOCK_NONBLOCK.
 const SOCK_TYPE_MASK: u32 = 0xf;
@@ -170,7 +180,6 @@ const WATCHED: &[Rule] = &[
 /// What is asked about besides where look-ups of paths are watched: at a cost, for whoever learns what a program needs.
 const PATHS: &[Rule] = &[
     call!(SYS_openat, Always, Ask(Watch::Path { argument: 1 }), PATH_REASON),
-    call!(SYS_openat2, Always, Ask(Watch::Path { argument: 1 }), PATH_REASON),
     call!(SYS_newfstatat, Always, Ask(Watch::Path { argument: 1 }), PATH_REASON),
     call!(SYS_statx, Always, Ask(Watch::Path { argument: 1 }), PATH_REASON),
     call!(SYS_faccessat, Always, Ask(Watch::Path { argument: 1 }), PATH_REASON),
@@ -319,6 +328,14 @@ impl Assembler {
             Always => self.deny(then),
             Bits(argument, bits) => {
                 self.argument(argument);
+                self.push(JSET, 0, 1, bits);
+                self.deny(then);
+                self.push(RET, 0, 0, ALLOW);
+            }
+            Makes(flags, mode, bits) => {
+                self.argument(flags);
+                self.push(JSET, 0, 3, MAKING);
+                self.argument(mode);
                 self.push(JSET, 0, 1, bits);
                 self.deny(then);
                 self.push(RET, 0, 0, ALLOW);
@@ -557,8 +574,11 @@ pub(crate) enum Verdict {
 /// The listener's side of the watched filter: the same rules over the same arguments. A call that no rule is about does
 /// not come here; if one did, it is refused.
 pub(crate) fn judge(policy: Policy, nr: libc::c_long, args: &[u64; 6]) -> (Verdict, Option<&'static Rule>) {
-    let mut lines = [WATCHED, PATHS, OLD_PATHS].into_iter().chain(policy.tables()).flatten();
-    let rule = lines.find(|rule| rule.nr == nr).filter(|rule| rule.when.holds(args));
+    let holds = |rule: &&'static Rule| rule.when.holds(args);
+    let denied = policy.tables().into_iter().flatten().find(|rule| rule.nr == nr).filter(holds);
+    let noted = [WATCHED, PATHS, OLD_PATHS].into_iter().flatten().find(|rule| rule.nr == nr).filter(holds);
+    // What is denied is denied also where it is stopped to be noted.
+    let rule = denied.or(noted);
     let verdict = match rule.map(|rule| rule.then) {
         Some(Ask(watch)) => Verdict::Continue(watch),
         Some(Serve) => Verdict::Serve,
@@ -593,6 +613,7 @@ impl When {
         match self {
             Always => true,
             Bits(i, bits) => arg(i) & bits != 0,
+            Makes(flags, mode, bits) => arg(flags) & MAKING != 0 && arg(mode) & bits != 0,
             In(i, values) => values.contains(&arg(i)),
             NotIn(i, values) => !values.contains(&arg(i)),
             NonZero(arguments) => arguments.iter().any(|i| arg(*i) != 0),

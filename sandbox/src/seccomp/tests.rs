@@ -50,6 +50,10 @@ fn every_rule_denies_and_has_a_reason() {
         match when {
             Always => {}
             Bits(a, bits) => args[*a as usize] = u64::from(1u32 << bits.trailing_zeros()),
+            Makes(flags, mode, bits) => {
+                args[*flags as usize] = libc::O_CREAT as u64;
+                args[*mode as usize] = u64::from(*bits);
+            }
             In(a, values) => args[*a as usize] = u64::from(values[0]),
             NotIn(a, _) => args[*a as usize] = 0x7777,
             NonZero(arguments) => args[arguments[0] as usize] = 7,
@@ -65,6 +69,33 @@ fn every_rule_denies_and_has_a_reason() {
         };
         assert_eq!(verdict(*nr, args), expected, "syscall {nr}: {reason}");
     }
+}
+
+#[test]
+fn modes_are_denied_where_they_make_a_setuid_or_setgid_file() {
+    let refused = ERRNO | EPERM as u32;
+    let (making, tmpfile) = (libc::O_CREAT | libc::O_WRONLY, libc::O_TMPFILE | libc::O_WRONLY);
+    for (flags, mode, expected) in [
+        (making, 0o4755, refused),
+        (making, 0o2755, refused),
+        (tmpfile, 0o4755, refused),
+        (making, 0o1777, ALLOW),
+        (tmpfile, 0o666, ALLOW),
+        // Nothing is made, and the argument is whatever stood there.
+        (libc::O_RDONLY | libc::O_DIRECTORY, 0o7777, ALLOW),
+    ] {
+        let args = [0, 0, flags as u64, mode, 0, 0];
+        assert_eq!(verdict(libc::SYS_openat, args), expected, "{flags:#o} {mode:#o}");
+        for watching in [Watching::Calls, Watching::Paths] {
+            let stopped = run(program(POLICY, watching), AUDIT_ARCH, libc::SYS_openat as u32, args);
+            let judged = judge(POLICY, libc::SYS_openat, &args).0;
+            let refuses = stopped == USER_NOTIF && judged == Verdict::Refuse { errno: EPERM, kill: false };
+            assert_eq!(refuses, expected == refused, "{watching:?} {flags:#o} {mode:#o}");
+        }
+    }
+    assert_eq!(verdict(libc::SYS_fchmodat, [0, 0, 0o755, 0, 0, 0]), ALLOW);
+    assert_eq!(verdict(libc::SYS_fchmodat, [0, 0, 0o4755, 0, 0, 0]), refused);
+    assert_eq!(verdict(libc::SYS_mknodat, [0, 0, 0o104755, 0, 0, 0]), refused);
 }
 
 #[test]

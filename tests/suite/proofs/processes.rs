@@ -182,7 +182,7 @@ fn setuid_programs_and_file_capabilities_give_nothing() {
 
         let text = proof
             .shell(&format!(
-                "cp {0} mine; chmod 4755 mine; ./mine --one euid; setpriv --reuid 0 true 2>&1 || echo refused; su -c id 2>&1 || echo refused; {0} 'setxattr mine security.capability x' 'sys {1} 0' 'sys {2} 0 0 0'",
+                "cp {0} mine; chmod 4755 mine || chmod 755 mine; ./mine --one euid; setpriv --reuid 0 true 2>&1 || echo refused; su -c id 2>&1 || echo refused; {0} 'setxattr mine security.capability x' 'sys {1} 0' 'sys {2} 0 0 0'",
                 probe().display(),
                 libc::SYS_setuid,
                 libc::SYS_setresuid,
@@ -199,6 +199,44 @@ fn setuid_programs_and_file_capabilities_give_nothing() {
         );
         // What it left is no ordinary change.
         assert!(!text.contains("uid=0"), "{user:?}: {text}");
+    }
+}
+
+#[test]
+fn no_setuid_program_is_left_where_a_mount_is_writable() {
+    for user in users() {
+        for confined in [false, true] {
+            let world = World::new(user);
+            // At level landlock root's sandbox is nobody in particular, and needs a right to write.
+            let [outside, inside] = ["outside", "inside"].map(|name| {
+                let dir = world.path(name);
+                std::fs::create_dir(&dir).unwrap();
+                std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o777)).unwrap();
+                dir
+            });
+            let proof = if confined { Proof::confined(&world) } else { Proof::new(&world) };
+            let proof = proof.with(["--rw".to_owned(), inside.display().to_string()]);
+            let attacks = |dir: &std::path::Path| {
+                [
+                    ("create-mode", "a", "755"),
+                    ("chmod", "a", "4755"),
+                    ("chmod", "a", "2755"),
+                    ("create-mode", "b", "6755"),
+                    ("mknod-mode", "c", "106755"),
+                    ("openat2-mode", "d", "6755"),
+                ]
+                .map(|(attack, name, mode)| format!("{attack} {}/{name} {mode}", dir.display()))
+                .to_vec()
+            };
+            assert_eq!(proof.outside(&attacks(&outside)), ["ok"; 6], "{user:?}");
+            let refused = ["ok", "EPERM", "EPERM", "EPERM", "EPERM", "ENOSYS"];
+            assert_eq!(proof.inside(&attacks(&inside)), refused, "{user:?}");
+            let modes = |dir: &std::path::Path| -> u32 {
+                let entries = std::fs::read_dir(dir).unwrap().flatten();
+                entries.fold(0, |all, entry| all | entry.metadata().unwrap().permissions().mode())
+            };
+            assert_eq!((modes(&outside) & 0o4000, modes(&inside) & 0o6000), (0o4000, 0), "{user:?}");
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -85,6 +85,24 @@ fn dispatch(words: &[&str]) -> Done {
         ["chmod", path, mode] => {
             let mode = u32::from_str_radix(mode, 8).unwrap_or(0);
             done(fs::set_permissions(path, fs::Permissions::from_mode(mode)))
+        }
+        ["create-mode", path, mode] => {
+            let mode = u32::from_str_radix(mode, 8).unwrap_or(0);
+            done(OpenOptions::new().write(true).create(true).mode(mode).open(path))
+        }
+        ["openat2-mode", path, mode] => {
+            let mode = u64::from_str_radix(mode, 8).unwrap_or(0);
+            let how = [(libc::O_CREAT | libc::O_WRONLY) as u64, mode, 0];
+            let (path, how) = (c(path), how.as_ptr() as usize);
+            let at = libc::AT_FDCWD as usize;
+            raw::syscall(libc::SYS_openat2, [at, path.as_ptr() as usize, how, 24, 0, 0])
+                .map(|_| String::new())
+        }
+        ["mknod-mode", path, mode] => {
+            let mode = usize::from_str_radix(mode, 8).unwrap_or(0);
+            let (at, path) = (libc::AT_FDCWD as usize, c(path));
+            raw::syscall(libc::SYS_mknodat, [at, path.as_ptr() as usize, mode, 0, 0, 0])
+                .map(|_| String::new())
         }
         ["touch", path] => {
             let path = c(path);
