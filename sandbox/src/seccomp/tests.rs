@@ -1,6 +1,8 @@
 //! The tables as the kernel and as the listener read them.
 
+use super::assemble::*;
 use super::*;
+use crate::sys::lockdown::Instruction;
 
 const POLICY: Policy = Policy { level: Level::Full, network: Network::None, sockets: false };
 

@@ -381,15 +381,15 @@ mod tests {
 
     #[test]
     fn paths_are_made_absolute_without_a_look_at_the_host() {
-        let here = Path::new("/work/tree");
+        let here = Path::new("/repos/tree");
         for (asked, meant) in [
-            ("src/a", "/work/tree/src/a"),
-            ("./src/../b", "/work/tree/b"),
+            ("src/a", "/repos/tree/src/a"),
+            ("./src/../b", "/repos/tree/b"),
             ("../../../../x", "/x"),
             ("/etc//passwd", "/etc/passwd"),
             ("~", "/home/agent"),
             ("~/.ssh", "/home/agent/.ssh"),
-            ("~other", "/work/tree/~other"),
+            ("~other", "/repos/tree/~other"),
         ] {
             assert_eq!(absolute(OsStr::new(asked), here), Path::new(meant), "{asked}");
         }
