@@ -64,7 +64,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         watched,
         watch_paths: false,
         log_denials: false,
-        limits: Limits { disk: 1 << 30, inodes: 100_000, tasks: 512, open_files: 1024 },
+        limits: Limits { disk: 1 << 30, inodes: 100_000, tasks: 512, open_files: 1024, file_size: None },
         store: Store::Memory,
     };
     let stdio: Vec<OwnedFd> = vec![

@@ -171,7 +171,7 @@ mod tests {
             watched: false,
             watch_paths: false,
             log_denials: false,
-            limits: Limits { disk: 1 << 20, inodes: 1000, tasks: 10, open_files: 64 },
+            limits: Limits { disk: 1 << 20, inodes: 1000, tasks: 10, open_files: 64, file_size: None },
             store: Store::Memory,
         }
     }

@@ -200,7 +200,7 @@ fn build(
         watched: false,
         watch_paths: false,
         log_denials: false,
-        limits: Limits { disk: 1 << 20, inodes: 256, tasks: 16, open_files: 64 },
+        limits: Limits { disk: 1 << 20, inodes: 256, tasks: 16, open_files: 64, file_size: None },
         store: if layers.is_some() { Store::Disk } else { Store::Memory },
     };
     let null = || -> Result<OwnedFd, LaunchError> {

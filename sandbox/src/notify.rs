@@ -314,7 +314,7 @@ impl Notifier {
                     call: rule.map_or("unknown", seccomp::Rule::name),
                     args: data.args,
                     errno,
-                    killed: kill,
+                    killed: kill && caller.process.is_some(),
                     reason: match rule {
                         Some(_) if wants_network(nr, &data.args) => NO_NETWORK,
                         Some(rule) => rule.reason(),

@@ -69,8 +69,8 @@ pub(crate) struct Plan {
     pub(crate) privileged: bool,
     /// Level `landlock`: the work tree is a copy of the caller's.
     pub(crate) copied_tree: bool,
-    /// Level `landlock`: the largest file, in bytes.
-    pub(crate) file_size: u64,
+    /// The largest file, in bytes, where nothing else limits one.
+    pub(crate) file_size: Option<u64>,
     pub(crate) store_size: CString,
     pub(crate) store_inodes: CString,
     pub(crate) store_at: CString,
@@ -303,7 +303,7 @@ impl Plan {
             identity: spec.identity,
             privileged: inputs.privileged,
             copied_tree: spec.level == Level::Landlock && spec.tree.is_some(),
-            file_size: spec.limits.disk,
+            file_size: spec.limits.file_size,
             store_size: c_string(spec.limits.disk.to_string().as_bytes(), Path::new("disk"))?,
             store_inodes: c_string(spec.limits.inodes.to_string().as_bytes(), Path::new("inodes"))?,
             store_at: c_string(store_at.as_bytes(), Path::new(store_at))?,

@@ -200,4 +200,7 @@ pub struct Limits {
     pub tasks: u64,
     /// RLIMIT_NOFILE.
     pub open_files: u64,
+    /// RLIMIT_FSIZE in bytes, where no file system of the sandbox's own limits a file: also one that was removed while it
+    /// is open, which nobody who looks can see.
+    pub file_size: Option<u64>,
 }

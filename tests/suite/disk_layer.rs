@@ -91,6 +91,12 @@ fn what_is_larger_than_the_limit_is_stopped_or_at_least_no_pass() {
             assert!(limit["data"]["seen"].as_u64() > limit["data"]["limit"].as_u64(), "{limit}");
             assert_eq!(left(repo), Vec::<String>::new());
         }
+        // A file without a name is seen by nobody who looks: the size of one is limited all the same.
+        let nameless = "exec 9> gone; rm gone; head -c 200000000 /dev/zero >&9";
+        let outcome = sh(repo, &options, nameless).run();
+        assert!(outcome.blockers().contains(&"backend_failed".to_owned()), "{outcome:#?}");
+        let outcome = sh(repo, &["--no-test", "--disk", "600M", "--layer", "disk"], nameless).run();
+        assert!(!outcome.blockers().contains(&"backend_failed".to_owned()), "{outcome:#?}");
         // /tmp is a tmpfs in either case, and counts under the same limit.
         let outcome = sh(
             repo,

@@ -262,3 +262,16 @@ fn nothing_is_started_or_written_and_mistakes_are_named() {
         assert!(run(&repo, &["--help"]).run().code == Some(0));
     }
 }
+
+#[test]
+fn where_a_lower_level_is_accepted_the_answers_say_that_they_are_about_level_full() {
+    for user in users() {
+        let world = World::new(user);
+        let repo = TestRepo::small(&world);
+        let ask = |options: &[&str]| {
+            proctor(&world).args(["why", "/usr", "--repo"]).arg(repo.path()).args(options).run()
+        };
+        assert!(ask(&["--min-level", "landlock"]).stderr.contains("this is about level full"), "{user:?}");
+        assert!(!ask(&[]).stderr.contains("level"), "{user:?}");
+    }
+}

@@ -117,10 +117,12 @@ fn kill_others(plan: &Plan) -> bool {
         return true;
     }
     process::signal_all(libc::SIGKILL);
-    while process::reap_waiting().is_some() {
-        process::signal_all(libc::SIGKILL);
+    loop {
+        match process::reap_waiting() {
+            Ok(_) => process::signal_all(libc::SIGKILL),
+            Err(errno) => return errno == Errno::ECHILD,
+        }
     }
-    true
 }
 
 fn serve(plan: &Plan, signals: RawFd, main: nix::libc::pid_t) -> ChildResult<()> {

@@ -114,8 +114,10 @@ fn prepare(plan: &Plan, pipe: RawFd) -> ChildResult<u64> {
         // Init is one more.
         lower_limit(Resource::RLIMIT_NPROC, plan.tasks.saturating_add(1)).at(Step::Rlimit, NO_LABEL)?;
     }
+    if let Some(size) = plan.file_size {
+        lower_limit(Resource::RLIMIT_FSIZE, size).at(Step::Rlimit, NO_LABEL)?;
+    }
     if plan.policy.level == Level::Landlock {
-        lower_limit(Resource::RLIMIT_FSIZE, plan.file_size).at(Step::Rlimit, NO_LABEL)?;
         // Should init be killed (by the kernel, out of memory), the program does not stay behind.
         lockdown::die_with_parent().at(Step::DeathSignal, NO_LABEL)?;
     }

@@ -167,17 +167,16 @@ pub(crate) fn reap() -> Option<(libc::pid_t, libc::c_int)> {
     if pid > 0 { Some((pid, status)) } else { None }
 }
 
-/// waitpid(2) of any child, waiting for one to end; `None` where none is left.
-pub(crate) fn reap_waiting() -> Option<(libc::pid_t, libc::c_int)> {
+/// waitpid(2) of any child, waiting for one to end; `ECHILD` where none is left.
+pub(crate) fn reap_waiting() -> Result<(libc::pid_t, libc::c_int), Errno> {
     let mut status = 0;
     loop {
         // SAFETY: status is valid for the call.
         let pid = unsafe { libc::waitpid(-1, &raw mut status, 0) };
-        if pid > 0 {
-            return Some((pid, status));
-        }
-        if Errno::last() != Errno::EINTR {
-            return None;
+        match check(pid.into()) {
+            Ok(_) => return Ok((pid, status)),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
         }
     }
 }

@@ -12,6 +12,7 @@ use super::run::{Prepared, prepare};
 use super::run_args::RunArgs;
 use crate::evidence::new_run_id;
 use crate::exit::ExitCode;
+use crate::profile::Level;
 use crate::report::escape::terminal as safe;
 use crate::run::access::{self, Goes, HostAnswer, PathAnswer, Verdict, Word};
 use crate::run::plan::Plan;
@@ -65,11 +66,17 @@ pub(super) fn run(args: WhyArgs, json: bool) -> ExitCode {
         Ok(plan) => plan,
         Err(e) => return output::error(e, ExitCode::Usage),
     };
+    if plan.resolved.options.min_level == Level::Landlock {
+        // Which level a run gets is known when it is tried.
+        output::note(
+            "this is about level full; where a run gets level landlock, overlays are read-only, paths that are not shown can be looked up and not read, and nothing private has the path that is asked about (`proctor explain` lists the rest)",
+        );
+    }
     match asked {
         Asked::Host(host, port) => {
             let answer = access::host(&plan, &host, port);
             if json {
-                output::json(&json!({ "kind": "host", "answer": answer }));
+                output::json(&json!({ "kind": "host", "level": "full", "answer": answer }));
             } else {
                 output::line(people_host(&answer).trim_end());
             }
@@ -80,7 +87,7 @@ pub(super) fn run(args: WhyArgs, json: bool) -> ExitCode {
                 Err(why) => return output::error(why, ExitCode::Usage),
             };
             if json {
-                output::json(&json!({ "kind": "path", "answer": answer }));
+                output::json(&json!({ "kind": "path", "level": "full", "answer": answer }));
             } else {
                 output::line(people_path(&answer).trim_end());
             }

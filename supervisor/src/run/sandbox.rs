@@ -119,6 +119,9 @@ impl StartError {
     pub fn mend(&self, state: &Path, facts: &HostFacts) -> Option<String> {
         match self {
             Self::Sandbox(error @ LaunchError::Step(_)) => Some(mend::of(error, facts)),
+            Self::Sandbox(LaunchError::Spec(_)) => {
+                Some("this is about the options and not about the host: change what the message names".into())
+            }
             Self::Identity(error) => error.mend(facts),
             Self::Layers { memory, disk } => match &**disk {
                 Self::Sandbox(error) => Some(mend::of_layers(memory, error, state, facts)),
@@ -203,6 +206,8 @@ fn specification(
             inodes: inodes(place.tmpfs),
             tasks: plan.resolved.options.limits.pids.value,
             open_files: OPEN_FILES,
+            file_size: (wanted.level == Level::Landlock || place.store == Store::Disk)
+                .then(|| place.disk.saturating_add((place.disk / 4).max(64 << 20))),
         },
         store: place.store,
     })

@@ -54,7 +54,7 @@ fn specification(tree: &Path, network: Network) -> Result<SandboxSpec> {
         watched: false,
         watch_paths: false,
         log_denials: false,
-        limits: Limits { disk: 1 << 30, inodes: 100_000, tasks: 512, open_files: 1024 },
+        limits: Limits { disk: 1 << 30, inodes: 100_000, tasks: 512, open_files: 1024, file_size: None },
         store: Store::Memory,
     })
 }

@@ -1,6 +1,6 @@
 //! The kernel's rarer doors: what the seccomp filter closes, shown to be open to a plain process where its own rights
 //! go that far. A call that a plain process is refused for want of a capability proves nothing here by its errno; the
-//! filter itself is held against every rule of its table by the unit tests of `sandbox/src/seccomp.rs`.
+//! filter itself is held against every rule of its table by the unit tests of `sandbox/src/seccomp/tests.rs`.
 
 use harness::{User, World, users};
 

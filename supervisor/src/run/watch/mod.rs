@@ -145,6 +145,12 @@ fn serve(mut notifier: Notifier, main: Main, ear: Ear, ended: &AtomicBool) -> Re
         if asked && listening {
             match notifier.serve(Duration::ZERO).map_err(|e| format!("the listener: {e}"))? {
                 Served::Report(report) => {
+                    // Somebody else can only be there once the first program is.
+                    let another = record.main().is_some_and(|main| main != report.pid);
+                    if another && std::mem::take(&mut starting) {
+                        record.started();
+                        hear(&epoll, &mut audit, record.main());
+                    }
                     if let Some((key, process)) = record.take(report)
                         && !observe(&epoll, key, &process)
                     {

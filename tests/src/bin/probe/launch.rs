@@ -192,7 +192,7 @@ fn plain(dir: &Path) -> SandboxSpec {
         watched: false,
         watch_paths: false,
         log_denials: false,
-        limits: Limits { disk: 1 << 24, inodes: 10_000, tasks: 64, open_files: 256 },
+        limits: Limits { disk: 1 << 24, inodes: 10_000, tasks: 64, open_files: 256, file_size: None },
         store: Store::Memory,
     }
 }
