@@ -86,8 +86,9 @@ fn what_is_not_allowed_is_refused_and_a_star_stops_at_a_slash() {
 fn what_git_cannot_carry_safely_is_refused() {
     refused(
         &[],
-        "mkfifo pipe; echo x > set; chmod 4755 set; echo x > group; chmod 2755 group",
-        &[("group", "setuid"), ("pipe", "fifo"), ("set", "setuid")],
+        // The bits themselves are refused inside, and what is without them is an ordinary file.
+        "mkfifo pipe; echo x > set; chmod 4755 set; chmod 2755 set; test ! -u set && test ! -g set",
+        &[("pipe", "fifo")],
     );
 }
 
