@@ -16,6 +16,7 @@ fn refused(options: &[&str], script: &str, rules: &[(&str, &str)]) {
         fails(&outcome, repo, 1, &["disallowed_file"], &["policy.denied"]);
         let denied: Vec<(String, String)> = events(&outcome, "policy.denied", "supervisor")
             .iter()
+            .filter(|e| e["data"]["what"] == "change")
             .map(|e| (text(&e["data"]["path"]), text(&e["data"]["rule"])))
             .collect();
         let wanted: Vec<_> = rules.iter().map(|(p, r)| ((*p).to_owned(), (*r).to_owned())).collect();
