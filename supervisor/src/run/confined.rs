@@ -88,9 +88,8 @@ pub fn confine(
             Mount::Private { target, .. } => {
                 let to = if target == Path::new(super::view::HOME) { &home } else { &temporary };
                 // A tool's directory, parts of which are shown, stays where they are: its parts are what it is for.
-                if !has_parts(target, &full.view) {
-                    moved.add(target, to);
-                }
+                let stays = has_parts(target, &full.view);
+                moved.add(target, if stays { target } else { to });
                 // What it covers of a mount before it is not shown.
                 view.push(Mount::Mask { target: target.clone() });
             }
