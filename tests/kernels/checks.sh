@@ -177,7 +177,7 @@ proofs() {
 
 if [ "$level" = refused ]; then
     for who in root user; do
-        refusal $who landlock 'Linux 5.19 or later with `landlock`'
+        refusal $who landlock '\(Linux 5.19 or later with CONFIG_SECURITY_LANDLOCK\|lsm=landlock\)'
         # The lower level is nothing without Landlock.
         run $who --no-test --min-level landlock -- true
         ok $who-landlock-min-level is $code 3
