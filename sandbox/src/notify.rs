@@ -38,6 +38,8 @@ const MAX_LINKS: usize = 40;
 const MAX_ADDRESS: usize = 128;
 /// How long what is known of a caller holds.
 const RECENT: Duration = Duration::from_millis(20);
+/// Reports that are served in one go while a sandbox is built.
+const EARLY_AT_ONCE: usize = 8;
 /// Reports that wait while a sandbox is built.
 const MAX_WAITING: usize = 64;
 
@@ -232,9 +234,11 @@ impl Notifier {
         }
     }
 
-    /// Serves while a sandbox is built: its program cannot be executed otherwise.
+    /// Serves while a sandbox is built: its program cannot be executed otherwise. A few at a time: a program that floods as
+    /// soon as it is executed must not keep the caller from seeing that the sandbox stands, or from its limit of time.
     pub(crate) fn serve_early(&mut self) -> Result<(), Errno> {
-        while let Served::Report(report) = self.serve_new(Duration::ZERO)? {
+        for _ in 0..EARLY_AT_ONCE {
+            let Served::Report(report) = self.serve_new(Duration::ZERO)? else { break };
             if self.waiting.len() < MAX_WAITING {
                 self.waiting.push_back(report);
             } else {

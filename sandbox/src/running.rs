@@ -51,6 +51,8 @@ fn ready(
         match poll(&mut fds, timeout) {
             Ok(0) => return Ok(false),
             Ok(_) if fds[0].any() == Some(true) => return Ok(true),
+            // With a flood to answer poll(2) never times out by itself.
+            Ok(_) if left.is_zero() => return Ok(false),
             Ok(_) => notifier
                 .serve_early()
                 .map_err(|e| LaunchError::Launcher(format!("the sandbox's listener: {e}")))?,

@@ -437,6 +437,18 @@ mod tests {
         propose("make", learned, blockers, Path::new("/tree"), &home.join("evidence"), &env(home)).unwrap()
     }
 
+    /// An ordinary user has nowhere to make files but where a sandbox has its own; says that the test is skipped.
+    fn only_root_has_a_place() -> bool {
+        let skipped = !rustix::process::geteuid().is_root();
+        if skipped {
+            let _ = std::io::Write::write_all(
+                &mut std::io::stderr(),
+                b"skipped: no place for files outside of the temporary directories\n",
+            );
+        }
+        skipped
+    }
+
     /// A place outside of what every sandbox makes for itself.
     fn place() -> tempfile::TempDir {
         let dir = tempfile::Builder::new().prefix("proctor-propose-").tempdir_in("/var").unwrap();
@@ -446,8 +458,7 @@ mod tests {
 
     #[test]
     fn paths_are_proposed_but_for_secrets_own_places_and_what_is_too_wide() {
-        if !rustix::process::geteuid().is_root() {
-            // Nowhere to make files but where a sandbox has its own.
+        if only_root_has_a_place() {
             return;
         }
         let dir = place();
@@ -504,7 +515,7 @@ mod tests {
 
     #[test]
     fn many_files_of_one_directory_become_the_directory() {
-        if !rustix::process::geteuid().is_root() {
+        if only_root_has_a_place() {
             return;
         }
         let dir = place();
@@ -523,7 +534,7 @@ mod tests {
 
     #[test]
     fn a_directory_with_something_private_in_it_is_not_proposed() {
-        if !rustix::process::geteuid().is_root() {
+        if only_root_has_a_place() {
             return;
         }
         let dir = place();
