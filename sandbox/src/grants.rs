@@ -3,12 +3,12 @@
 //! whole, but everything else in it is.
 
 use std::ffi::CString;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::sys::stat::fstat;
 
 use crate::error::{LaunchError, Step, StepError};
 use crate::inside::DEVICES;
@@ -52,29 +52,39 @@ pub(crate) fn add(spec: &SandboxSpec, domain: &Domain) -> Result<(), LaunchError
         }
     }
     if let Some(tree) = &spec.tree {
-        let meta = std::fs::symlink_metadata(&tree.path);
-        if !meta.is_ok_and(|meta| (meta.dev(), meta.ino()) == (tree.dev, tree.ino)) {
-            let subject = tree.path.to_string_lossy();
-            return Err(StepError::new(Step::SourceChanged, subject, Errno::ESTALE).into());
+        let at = |step: Step| move |errno: Errno| StepError::new(step, tree.path.to_string_lossy(), errno);
+        // What was checked is what is allowed: one descriptor for both.
+        let dir = open(&tree.path)?;
+        let stat = fstat(&dir).map_err(at(Step::OpenSource))?;
+        if (stat.st_dev, stat.st_ino) != (tree.dev, tree.ino) {
+            return Err(at(Step::SourceChanged)(Errno::ESTALE).into());
         }
-        grants.allow(&tree.path, if tree.writable { domain.write } else { domain.read })?;
+        let access = if tree.writable { domain.write } else { domain.read };
+        domain.allow(dir.as_fd(), access).map_err(at(Step::LandlockRule))?;
     }
     Ok(())
 }
 
+/// A path without links on the way.
+fn open(path: &Path) -> Result<OwnedFd, LaunchError> {
+    let c_path = CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| LaunchError::Spec(format!("path {} has a NUL byte", path.display())))?;
+    crate::child::open_source(&c_path)
+        .map_err(|errno| StepError::new(Step::OpenSource, path.to_string_lossy(), errno).into())
+}
+
 impl Grants<'_> {
     fn allow(&mut self, path: &Path, access: u64) -> Result<(), LaunchError> {
-        let at = |step: Step| move |errno: Errno| StepError::new(step, path.to_string_lossy(), errno);
         self.rules += 1;
         if self.rules > MAX_RULES {
             return Err(LaunchError::Spec(format!(
                 "more than {MAX_RULES} rules are needed to show everything but what is masked; show less"
             )));
         }
-        let c_path = CString::new(path.as_os_str().as_bytes())
-            .map_err(|_| LaunchError::Spec(format!("path {} has a NUL byte", path.display())))?;
-        let fd = crate::child::open_source(&c_path).map_err(at(Step::OpenSource))?;
-        self.domain.allow(fd.as_fd(), access).map_err(at(Step::LandlockRule))?;
+        let fd = open(path)?;
+        self.domain
+            .allow(fd.as_fd(), access)
+            .map_err(|errno| StepError::new(Step::LandlockRule, path.to_string_lossy(), errno))?;
         Ok(())
     }
 
