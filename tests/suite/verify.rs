@@ -151,6 +151,34 @@ fn a_replaced_report_for_people_is_refused() {
 }
 
 #[test]
+fn rules_are_evidence_and_are_held_against_what_was_done() {
+    each(|repo| {
+        let options = ["--test", "sh check.sh", "--deny-change", "docs/**", "--env", "TOKEN=hunter2hunter2"];
+        let outcome = sh(repo, &options, WORK).run();
+        passes(&outcome, repo);
+        let rules = outcome.text("profile.json");
+        let own = hex::encode(&Sha256::digest(&rules));
+        assert_eq!(outcome.report()["profile"]["digest"], json!(own), "the file's SHA-256 is the digest");
+        assert!(rules.contains(r#""deny":["docs/**"]"#) && !rules.contains("hunter2"), "{rules}");
+        // Somebody swaps the rules for ones under which this run could not pass, every digest computed again.
+        let dir = copy(&outcome, repo, "forged");
+        let mut edited = report(&dir);
+        let text = rules.replace("docs/**", "src/**");
+        std::fs::write(dir.join("profile.json"), &text).unwrap();
+        edited.profile.digest = hex::encode(&Sha256::digest(&text));
+        for one in edited.digest_manifest.iter_mut().filter(|one| one.name == "profile.json") {
+            one.digest.sha256.clone_from(&edited.profile.digest);
+            one.annotations.size = text.len() as u64;
+        }
+        forge(&dir, &mut edited);
+        let said = refused(&dir, repo, &[]);
+        let why = "\"src/value.txt\" changed, which is not allowed (denied by --deny-change src/**), and no blocker says so";
+        assert!(said.contains(why), "{said}");
+        assert!(said.contains("profile.digest is"), "run.started says another: {said}");
+    });
+}
+
+#[test]
 fn approvals_that_the_events_hold_cannot_be_left_out() {
     each(|repo| {
         let outcome = fake(repo, &["--test", "sh check.sh", "--approvals", "deny"], "asks-and-goes-on").run();

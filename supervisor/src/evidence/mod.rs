@@ -40,8 +40,10 @@ pub const STDOUT: &str = "backend.stdout.log";
 pub const STDERR: &str = "backend.stderr.log";
 /// The decision, or that the run is ungoverned.
 pub const DECISION: &str = "decision.json";
+/// The effective profile in its canonical form; its SHA-256 is the profile's digest.
+pub const PROFILE: &str = "profile.json";
 
 /// What the digest manifest must name in every report: all required artifacts but the report and its digest.
-pub const REQUIRED: [&str; 8] = [EVENTS, PATCH, TEST_LOG, TRACE, STDOUT, STDERR, DECISION, MARKDOWN];
+pub const REQUIRED: [&str; 9] = [EVENTS, PATCH, TEST_LOG, TRACE, STDOUT, STDERR, DECISION, PROFILE, MARKDOWN];
 /// What the manifest cannot name: the report itself, and what is made from it.
 pub const UNNAMED: [&str; 3] = [REPORT, REPORT_DIGEST, STATEMENT];

@@ -12,6 +12,7 @@ use super::host::HostEnv;
 use super::raw::{RawEnv, Text, Texts};
 use super::source::SourceText;
 use super::view::{self, RawMount};
+use crate::event::Source;
 
 /// Names and texts of the registry.
 pub const EMBEDDED: &[(&str, &str)] = &[
@@ -58,7 +59,8 @@ pub struct Arguments {
 }
 
 /// One event that must have been seen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RequiredEvent {
     /// The phase of the run; one that was not reached requires nothing.
     pub phase: Phase,
@@ -94,6 +96,18 @@ pub enum EventSource {
     Reviewer,
     /// The operator.
     Operator,
+}
+
+impl From<EventSource> for Source {
+    fn from(source: EventSource) -> Self {
+        match source {
+            EventSource::Supervisor => Self::Supervisor,
+            EventSource::Backend => Self::Backend,
+            EventSource::Test => Self::Test,
+            EventSource::Reviewer => Self::Reviewer,
+            EventSource::Operator => Self::Operator,
+        }
+    }
 }
 
 /// An engine's file.

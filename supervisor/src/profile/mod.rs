@@ -40,7 +40,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Everything that one run was told, resolved and checked: the input of `run`.
 #[derive(Debug, Clone)]
@@ -109,7 +109,7 @@ pub struct ProfileId {
 }
 
 /// What may become of a backend's changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MutationMode {
     /// The work tree is mounted read-only.
@@ -199,7 +199,7 @@ pub struct Limit<T> {
 }
 
 /// Network of a sandbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Network {
     /// An empty network namespace with its own loopback.
@@ -220,7 +220,7 @@ pub struct MountRule {
 }
 
 /// How a mount is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MountMode {
     /// Read-only.
@@ -258,7 +258,7 @@ pub enum Approvals {
 }
 
 /// Sandbox levels, lowest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Landlock and seccomp alone.
@@ -268,7 +268,7 @@ pub enum Level {
 }
 
 /// Where the private layers of overlays (the work tree's, and those of `--overlay`) lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LayerPlace {
     /// In memory where the kernel can do that, else on disk.

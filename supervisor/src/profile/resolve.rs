@@ -9,6 +9,7 @@ use super::engine::{self, EngineProfile};
 use super::error::{Bad, Place, ProfileError};
 use super::host::{HostEnv, HostFacts};
 use super::layers::{self, Layer};
+use super::policy::EffectiveProfile;
 use super::raw::RawProfile;
 use super::resolver::Resolver;
 use super::sandbox::{self, Which};
@@ -68,8 +69,10 @@ pub struct Resolved {
     pub engine: EngineProfile,
     /// False for a gated engine that nobody enabled: the run is refused with `engine_not_enabled`.
     pub engine_enabled: bool,
-    /// The effective policy, whose digest is `options.profile.digest`.
-    pub policy: serde_json::Value,
+    /// The effective profile.
+    pub policy: EffectiveProfile,
+    /// Its canonical form (`profile.json`), whose digest is `options.profile.digest`.
+    pub policy_text: String,
 }
 
 /// Reads what the request names and resolves it.
@@ -169,8 +172,11 @@ pub fn resolve_layers(
         origins,
     };
     let policy = policy::effective(&options, &engine);
-    options.profile.digest = policy::digest(&policy);
-    Ok(Resolved { options, engine, engine_enabled, policy })
+    let policy_text = policy.canonical().map_err(|e| {
+        Bad::new(format!("the effective profile cannot be written: {e}")).at(Place::CommandLine)
+    })?;
+    options.profile.digest = policy::digest(&policy_text);
+    Ok(Resolved { options, engine, engine_enabled, policy, policy_text })
 }
 
 fn refuse_stage(stage: &str) -> ProfileError {

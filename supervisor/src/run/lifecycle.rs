@@ -169,13 +169,7 @@ fn facts(plan: &Plan) -> Facts {
 fn required(event: &profile::RequiredEvent) -> Option<RequiredEvent> {
     Some(RequiredEvent {
         event_type: EventType::from_name(&event.kind)?,
-        source: match event.source {
-            profile::EventSource::Supervisor => Source::Supervisor,
-            profile::EventSource::Backend => Source::Backend,
-            profile::EventSource::Test => Source::Test,
-            profile::EventSource::Reviewer => Source::Reviewer,
-            profile::EventSource::Operator => Source::Operator,
-        },
+        source: event.source.into(),
         phase: match event.phase {
             // An engine's own events are due where it ended well by its own account.
             profile::Phase::Backend if event.source == profile::EventSource::Backend => Phase::BackendEnd,
@@ -345,6 +339,7 @@ impl Run<'_> {
         let bytes = format!("{decision:#}\n").into_bytes();
         // A failure is remembered by the directory.
         let _ = self.evidence.write_whole(evidence::DECISION, &bytes);
+        let _ = self.evidence.write_whole(evidence::PROFILE, self.plan.resolved.policy_text.as_bytes());
         self.log.emit(supervisor(EventType::DecisionRecorded).with("kind", "ungoverned"));
     }
 

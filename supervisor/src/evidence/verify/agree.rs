@@ -46,6 +46,10 @@ pub(super) fn check(report: &Report, contents: &Contents, problems: &mut Problem
         review(report, seen, &mut out);
     }
     super::held::check(report, contents, &mut out);
+    if let Some(profile) = &contents.profile {
+        let index = contents.events.as_ref().map(|(summary, _)| &summary.index);
+        super::rules::check(report, profile, index, &mut out);
+    }
     if let Some(files) = &contents.patch
         && !exceeded(report)
     {
@@ -353,7 +357,7 @@ fn review(report: &Report, seen: &Seen, out: &mut Out<'_>) {
     }
 }
 
-fn exact(path: &str, b64: Option<&String>) -> Option<PathBytes> {
+pub(super) fn exact(path: &str, b64: Option<&String>) -> Option<PathBytes> {
     match b64 {
         None => Some(path.as_bytes().to_vec()),
         Some(b64) => {

@@ -9,6 +9,7 @@ mod fresh;
 mod held;
 mod parts;
 mod patch;
+mod rules;
 mod seen;
 mod traced;
 
@@ -25,10 +26,11 @@ use super::descriptor::{ResourceDescriptor, is_plain_name};
 use super::open::{Directory, Hashed};
 use super::testlog::{TestBegin, TestEnd};
 use super::{
-    DECISION, EVENTS, MARKDOWN, MAX_REPORT, PATCH, REPORT, REPORT_DIGEST, REQUIRED, STATEMENT, TEST_LOG,
-    TRACE, UNNAMED,
+    DECISION, EVENTS, MARKDOWN, MAX_REPORT, PATCH, PROFILE, REPORT, REPORT_DIGEST, REQUIRED, STATEMENT,
+    TEST_LOG, TRACE, UNNAMED,
 };
 use crate::event::{LogSummary, ReadLimits, hex, read_events};
+use crate::profile::policy::EffectiveProfile;
 use crate::report::Report;
 use crate::report::escape::terminal as safe;
 use crate::verdict::{BlockerCode, Status};
@@ -209,6 +211,7 @@ struct Contents {
     test: Option<(TestBegin, TestEnd)>,
     test_empty: bool,
     decision: Option<parts::Decision>,
+    profile: Option<EffectiveProfile>,
     trace: Option<traced::Traced>,
 }
 
@@ -423,6 +426,10 @@ fn read_artifact(
             Ok(decision) => contents.decision = Some(decision),
             Err(why) => problems.add(ProblemKind::Disagreement, DECISION, why),
         },
+        PROFILE => match rules::read(&mut input) {
+            Ok(profile) => contents.profile = Some(profile),
+            Err(why) => problems.add(ProblemKind::Disagreement, PROFILE, why),
+        },
         MARKDOWN if parts::renders_the_same(report) => {
             if let Err(why) = parts::markdown(&mut input, report) {
                 problems.add(ProblemKind::Disagreement, MARKDOWN, why);
@@ -438,7 +445,7 @@ fn most(name: &str) -> u64 {
     match name {
         EVENTS | PATCH => 1 << 30,
         MARKDOWN => 64 << 20,
-        DECISION => 16 << 20,
+        DECISION | PROFILE => 16 << 20,
         _ => u64::MAX,
     }
 }

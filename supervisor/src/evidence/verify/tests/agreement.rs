@@ -345,7 +345,7 @@ fn both_sides_of_a_difference_are_named() {
         (Box::new(|r| r.freshness.boot_id = None), "freshness.boot_id is null, run.finished says"),
         (
             Box::new(|r| r.limits.get_mut("memory").unwrap().mechanism = "x".into()),
-            "limits.memory.mechanism is \"x\", run.finished says \"cgroup2\"",
+            "limits.memory.mechanism is \"x\", run.finished says \"supervisor\"",
         ),
         (Box::new(|r| r.git_changes.count = 3), "git_changes.json_sha256 is"),
         (
@@ -429,6 +429,7 @@ fn a_pass_needs_an_answer_to_every_request() {
     let run = |events: Vec<NewEvent>, calls: &[&str]| {
         let mut run = Run::new();
         run.events.splice(5..5, events);
+        run.profile.approvals.mode = policy::EffectiveApprovalMode::Ask;
         run.report.approvals = calls.iter().map(|call| granted(call)).collect();
         run.write(|_| {}).problems()
     };

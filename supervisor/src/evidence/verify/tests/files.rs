@@ -9,7 +9,7 @@ fn sound_evidence_of_a_pass_and_of_a_fail_verifies() {
     assert!(result.valid);
     assert_eq!(
         (result.status, result.authenticity.as_str(), result.artifacts),
-        (Some(Status::Pass), "unsigned", 8)
+        (Some(Status::Pass), "unsigned", 9)
     );
 
     let mut run = Run::new();
@@ -40,7 +40,7 @@ fn every_artifact_whose_byte_changes_is_named() {
         .unwrap()
         .map(|e| e.unwrap().file_name().into_string().unwrap())
         .collect();
-    assert_eq!(names.len(), 10);
+    assert_eq!(names.len(), 11);
     for name in names {
         let before = std::fs::read(written.path.join(&name)).unwrap();
         let mut after = before.clone();
@@ -214,7 +214,7 @@ impl PatchCheck for Answer {
 
 impl AuthenticityCheck for Answer {
     fn check(&self, statement: &[u8], artifacts: &[ResourceDescriptor]) -> Result<String, String> {
-        assert_eq!((statement, artifacts.len()), (&b"{}"[..], 9));
+        assert_eq!((statement, artifacts.len()), (&b"{}"[..], 10));
         self.0.clone().map(|()| "key1".to_owned())
     }
 }

@@ -8,11 +8,15 @@ use super::*;
 use crate::event::{EventLimits, EventType, EventWriter, Native, NewEvent, Source, now_micros};
 use crate::evidence::{EvidenceDir, FreshnessStart, STDERR, STDOUT, payload, testlog, trace};
 use crate::exit::ExitCode;
-use crate::report::{ChangeKind, FileChange, PathText, ReviewStatus, TestStatus, markdown, sample};
+use crate::profile::policy;
+use crate::report::{
+    ChangeKind, FileChange, LimitInfo, PathText, ReviewStatus, TestStatus, markdown, sample,
+};
 use crate::verdict::{Blocker, Verdict};
 
 mod agreement;
 mod files;
+mod rules;
 
 const PATCH_TEXT: &str = "\
 diff --git a/src/a.rs b/src/a.rs
@@ -35,6 +39,9 @@ struct Run {
     extra: Vec<(&'static str, Vec<u8>)>,
     log_changes: Vec<FileChange>,
     decision: serde_json::Value,
+    profile: EffectiveProfile,
+    /// The bytes of `profile.json`, where they are not the profile's.
+    profile_text: Option<String>,
     trace_run: String,
     /// How many programs the trace holds, and how often the refused call.
     traced: (usize, i64),
@@ -60,11 +67,11 @@ impl Run {
         ];
         let supervisor = |event_type| NewEvent::new(event_type, Source::Supervisor);
         let native = Native { stream: "stdout".into(), line: 2, offset: 17, kind: None, id: None, ts: None };
+        let profile = policy::sample();
         let events = vec![
             payload::run_started("00ff", "fake", None, "patch")
                 .with("base_commit", "1".repeat(40))
-                .with("base_tree", "2".repeat(40))
-                .with("profile", json!({ "name": "default", "digest": "4".repeat(64) })),
+                .with("base_tree", "2".repeat(40)),
             supervisor(EventType::DecisionRecorded).with("kind", "ungoverned"),
             payload::sandbox_ready(&report.sandbox),
             supervisor(EventType::BackendStarted),
@@ -74,6 +81,7 @@ impl Run {
             payload::test_completed(Some(0), None),
             payload::policy_denied(&report.sandbox.denials[0]),
         ];
+        limits(&profile, &mut report);
         report.usage.entry("backend".into()).or_default().output = Some(OUT.len() as u64);
         let decision = json!({
             "schema_version": "decision/v1", "run_id": report.run_id, "kind": "ungoverned", "engine": "fake",
@@ -81,6 +89,8 @@ impl Run {
         });
         Self {
             decision,
+            profile,
+            profile_text: None,
             trace_run: report.run_id.clone(),
             traced: (2, 3),
             traced_paths: 0,
@@ -115,7 +125,12 @@ impl Run {
         let Self { traced, traced_completeness, .. } = &self;
         let (traced, completeness) = (*traced, traced_completeness.clone());
         let traced_paths = self.traced_paths;
-        let Self { mut report, events, patch, test_log, extra, log_changes, decision, trace_run, .. } = self;
+        let Self { mut report, mut events, patch, test_log, extra, log_changes, decision, trace_run, .. } =
+            self;
+        let profile = self.profile_text.unwrap_or_else(|| self.profile.canonical().unwrap());
+        report.profile.digest = policy::digest(&profile);
+        let own = json!({ "name": "default", "digest": report.profile.digest });
+        events[0].data.insert("profile".into(), own);
         let top = tempfile::tempdir().unwrap();
         let dir = EvidenceDir::create(&top.path().join("e")).unwrap();
         let artifact = dir.create_artifact(EVENTS).unwrap();
@@ -133,6 +148,7 @@ impl Run {
         }
         let described = dir.write_whole(DECISION, decision.to_string().as_bytes()).unwrap();
         report.decision.digest = Some(described.digest.sha256);
+        dir.write_whole(PROFILE, profile.as_bytes()).unwrap();
         report.freshness.wall_end = crate::event::format_micros(now_micros());
         report.run_end = report.freshness.wall_end.clone();
         let exit = ExitCode::from_code(report.exit_code).unwrap();
@@ -205,6 +221,33 @@ impl Run {
         dir.publish_report(&report.to_json().unwrap(), None).unwrap();
         Written { path: dir.path().to_owned(), _top: top }
     }
+}
+
+/// The limits of a profile, as a report has them.
+fn limits(profile: &EffectiveProfile, report: &mut Report) {
+    let (own, times) = (&profile.limits, &profile.timeouts_ms);
+    report.limits = [
+        ("memory", json!(own.memory), true),
+        ("pids", json!(own.pids), false),
+        ("cpus", json!(null), false),
+        ("disk", json!(own.disk), false),
+        ("max_log", json!(own.max_log), false),
+        ("max_files", json!(own.max_files), false),
+        ("max_patch", json!(own.max_patch), false),
+        ("wall", json!(times.wall), false),
+        ("idle", json!(times.idle), false),
+        ("grace", json!(times.grace), false),
+        ("test", json!(times.test), false),
+        ("review", json!(times.review), false),
+        ("approval", json!(times.approval), false),
+    ]
+    .into_iter()
+    .map(|(name, value, explicit)| {
+        let value = (!value.is_null()).then_some(value);
+        let mechanism = "supervisor".to_owned();
+        (name.to_owned(), LimitInfo { value, unit: "bytes".into(), mechanism, explicit })
+    })
+    .collect();
 }
 
 struct Written {
