@@ -57,6 +57,8 @@ pub(crate) struct Domain {
     pub(crate) abi: u32,
     /// Reading and executing.
     pub(crate) read: u64,
+    /// Reading alone.
+    pub(crate) only_read: u64,
     /// Listing directories.
     pub(crate) list: u64,
     /// Everything but making devices.
@@ -100,12 +102,22 @@ fn known(abi: u32) -> ABI {
 impl Domain {
     /// Makes the ruleset. Errors: the kernel's own, `EOPNOTSUPP` below the level's lowest ABI.
     pub(crate) fn new(level: Level, network: Network) -> StepResult<Self> {
-        let kernel = sys::lockdown::landlock_abi()
-            .map_err(|errno| StepError::new(Step::LandlockRuleset, "none", errno))?;
         let lowest = match level {
             Level::Full => FULL_MIN_ABI,
             Level::Landlock => LANDLOCK_MIN_ABI,
         };
+        // In a network namespace of its own a sandbox may talk to itself; here it would be to the host.
+        Self::from_abi(lowest, level == Level::Landlock && network == Network::None)
+    }
+
+    /// For a process that only reads files: everything that the kernel's ABI has is handled, whichever that is.
+    pub(crate) fn of_reader() -> StepResult<Self> {
+        Self::from_abi(1, true)
+    }
+
+    fn from_abi(lowest: u32, handle_net: bool) -> StepResult<Self> {
+        let kernel = sys::lockdown::landlock_abi()
+            .map_err(|errno| StepError::new(Step::LandlockRuleset, "none", errno))?;
         if kernel < lowest {
             return Err(StepError::new(Step::LandlockRuleset, format!("ABI {kernel}"), Errno::EOPNOTSUPP));
         }
@@ -121,9 +133,9 @@ impl Domain {
         if !scopes.is_empty() {
             ruleset = ruleset.scope(scopes).map_err(|e| failed(&e))?;
         }
-        // In a network namespace of its own a sandbox may talk to itself; here it would be to the host.
-        if level == Level::Landlock && network == Network::None {
-            ruleset = ruleset.handle_access(AccessNet::from_all(abi)).map_err(|e| failed(&e))?;
+        let net = AccessNet::from_all(abi);
+        if handle_net && !net.is_empty() {
+            ruleset = ruleset.handle_access(net).map_err(|e| failed(&e))?;
         }
         let created = ruleset.create().map_err(|e| failed(&e))?;
         let ruleset: Option<OwnedFd> = created.into();
@@ -143,6 +155,7 @@ impl Domain {
             ruleset,
             abi: kernel.min(ABI::V10 as u32),
             read: read.bits(),
+            only_read: (read & !BitFlags::from(AccessFs::Execute)).bits(),
             list: BitFlags::from(AccessFs::ReadDir).bits(),
             write: (all & !devices).bits(),
             device: device.bits(),

@@ -13,6 +13,7 @@ mod caller;
 pub mod cgroup;
 mod check;
 mod child;
+pub mod confine;
 pub mod enforced;
 pub mod error;
 mod fsids;

@@ -13,6 +13,15 @@ mod assemble;
 
 pub(crate) use assemble::{Watching, program};
 
+/// What filters are made of, for those that are not made of the tables here.
+pub(crate) mod filter_parts {
+    pub(crate) use super::assemble::{
+        ALLOW, AUDIT_ARCH, ERRNO, JEQ, JGE, JSET, KILL_PROCESS, LD, OFFSET_ARCH, OFFSET_NR, RET,
+    };
+    #[cfg(test)]
+    pub(crate) use super::tests::run;
+}
+
 use crate::spec::{Level, Network};
 
 /// What happens to a call that matches.

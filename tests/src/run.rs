@@ -24,7 +24,7 @@ impl Proctor {
 
     /// The binary as the user of `world`, started by `wrapper` (a program and its arguments, for which the binary and
     /// its arguments are the last ones).
-    pub fn through(wrapper: &[&str], binary: &Path, world: &World) -> Self {
+    pub fn through<S: AsRef<OsStr>>(wrapper: &[S], binary: &Path, world: &World) -> Self {
         let (program, arguments) = wrapper.split_first().expect("a wrapper");
         let mut command = world.command(program);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -30,6 +30,7 @@ mod toolchains;
 mod trace;
 mod untouched;
 mod verify;
+mod verify_reader;
 mod why;
 
 use std::path::Path;

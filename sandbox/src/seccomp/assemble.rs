@@ -4,22 +4,22 @@ use super::*;
 use crate::sys::lockdown::Instruction;
 
 #[cfg(target_arch = "x86_64")]
-pub(super) const AUDIT_ARCH: u32 = 0xc000_003e;
+pub(crate) const AUDIT_ARCH: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]
-pub(super) const AUDIT_ARCH: u32 = 0xc000_00b7;
+pub(crate) const AUDIT_ARCH: u32 = 0xc000_00b7;
 
-pub(super) const LD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
-pub(super) const JEQ: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+pub(crate) const LD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+pub(crate) const JEQ: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
 pub(super) const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
-pub(super) const JGE: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
-pub(super) const JSET: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
-pub(super) const RET: u16 = 0x06; // BPF_RET | BPF_K
-pub(super) const ALLOW: u32 = 0x7fff_0000;
-pub(super) const KILL_PROCESS: u32 = 0x8000_0000;
-pub(super) const ERRNO: u32 = 0x0005_0000;
+pub(crate) const JGE: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+pub(crate) const JSET: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
+pub(crate) const RET: u16 = 0x06; // BPF_RET | BPF_K
+pub(crate) const ALLOW: u32 = 0x7fff_0000;
+pub(crate) const KILL_PROCESS: u32 = 0x8000_0000;
+pub(crate) const ERRNO: u32 = 0x0005_0000;
 pub(super) const USER_NOTIF: u32 = 0x7fc0_0000;
-pub(super) const OFFSET_NR: u32 = 0;
-pub(super) const OFFSET_ARCH: u32 = 4;
+pub(crate) const OFFSET_NR: u32 = 0;
+pub(crate) const OFFSET_ARCH: u32 = 4;
 
 const CAPACITY: usize = 768;
 

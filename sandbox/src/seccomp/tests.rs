@@ -15,7 +15,7 @@ fn verdict_of(arch: u32, nr: u32, args: [u64; 6]) -> u32 {
     run(program(POLICY, Watching::Nothing), arch, nr, args)
 }
 
-fn run(program: &[Instruction], arch: u32, nr: u32, args: [u64; 6]) -> u32 {
+pub(crate) fn run(program: &[Instruction], arch: u32, nr: u32, args: [u64; 6]) -> u32 {
     let load = |offset: u32| match offset {
         OFFSET_NR => nr,
         OFFSET_ARCH => arch,

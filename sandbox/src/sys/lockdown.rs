@@ -140,19 +140,39 @@ pub(crate) fn empty_bounding_set() -> Result<(), Errno> {
 
 /// Clears the ambient, effective, permitted and inheritable sets.
 pub(crate) fn drop_capabilities() -> Result<(), Errno> {
+    keep_capabilities(0)
+}
+
+/// The same, but for the capabilities `keep` (bits), which stay effective and permitted.
+pub(crate) fn keep_capabilities(keep: u64) -> Result<(), Errno> {
     prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong, 0)?;
     let header = CapHeader { version: CAP_VERSION_3, pid: 0 };
-    let data = [CapData::default(); 2];
+    let data = [keep as u32, (keep >> 32) as u32].map(|bits| CapData {
+        effective: bits,
+        permitted: bits,
+        inheritable: 0,
+    });
     // SAFETY: header and data have the layout of version 3 of capset(2) and outlive the call.
     check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) }).map(drop)
 }
 
-/// True where the effective, permitted, inheritable and ambient sets of the calling thread are empty.
-pub(crate) fn capabilities_dropped() -> Result<bool, Errno> {
+fn capabilities() -> Result<[CapData; 2], Errno> {
     let mut header = CapHeader { version: CAP_VERSION_3, pid: 0 };
     let mut data = [CapData::default(); 2];
     // SAFETY: as above; the kernel writes two CapData.
     check(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) })?;
+    Ok(data)
+}
+
+/// The effective set of the calling thread, as bits.
+pub(crate) fn effective_capabilities() -> Result<u64, Errno> {
+    let [low, high] = capabilities()?;
+    Ok(u64::from(low.effective) | u64::from(high.effective) << 32)
+}
+
+/// True where the effective, permitted, inheritable and ambient sets of the calling thread are empty.
+pub(crate) fn capabilities_dropped() -> Result<bool, Errno> {
+    let data = capabilities()?;
     if data != [CapData::default(); 2] {
         return Ok(false);
     }

@@ -16,6 +16,8 @@ use rustix::fs::{Mode, OFlags};
 use super::gitfile::{GitDirs, GitFiles, MAX_NAME};
 use super::refs;
 
+pub use stored::{Objects, Places};
+
 /// Most bytes of a file's content.
 const MAX_BLOB: u64 = 1 << 30;
 /// Most bytes of a tree or a commit.
@@ -139,13 +141,19 @@ impl std::fmt::Debug for Repo {
 impl Repo {
     /// Opens the work tree that `path` is in: the nearest directory, from `path` upwards, that has a `.git`.
     pub fn open(path: &Path) -> Result<Self, RepoError> {
+        let (root, dot_git, is_dir) = Self::find(path)?;
+        Self::open_at(&root, &dot_git, is_dir)
+    }
+
+    /// The top of the work tree that `path` is in, its `.git`, and whether that is a directory.
+    fn find(path: &Path) -> Result<(PathBuf, PathBuf, bool), RepoError> {
         let start = std::fs::canonicalize(path).map_err(|e| RepoError::unreadable(path, e))?;
         let mut dir = start.as_path();
         loop {
             let dot_git = dir.join(".git");
             match std::fs::symlink_metadata(&dot_git) {
                 Ok(meta) if meta.is_symlink() => return Err(symlinked(dot_git)),
-                Ok(meta) => return Self::open_at(dir, &dot_git, meta.is_dir()),
+                Ok(meta) => return Ok((dir.to_owned(), dot_git, meta.is_dir())),
                 Err(e)
                     if matches!(
                         e.kind(),
@@ -176,17 +184,7 @@ impl Repo {
     }
 
     fn open_at(root: &Path, dot_git: &Path, is_dir: bool) -> Result<Self, RepoError> {
-        let git_dir = if is_dir { dot_git.to_owned() } else { read_gitfile(dot_git)? };
-        let git_dir = std::fs::canonicalize(&git_dir).map_err(|e| RepoError::unreadable(&git_dir, e))?;
-        let own = GitFiles::open(&git_dir)?;
-        let common_dir = match own.read("commondir", MAX_NAME)? {
-            Some(text) => {
-                let named = git_dir.join(bytes_path(text.trim_end_with(|c| c == '\n' || c == '\r')));
-                std::fs::canonicalize(&named).map_err(|e| RepoError::unreadable(&named, e))?
-            }
-            None => git_dir.clone(),
-        };
-        let dirs = GitDirs { own, common: GitFiles::open(&common_dir)? };
+        let dirs = git_dirs(dot_git, is_dir)?;
         check_git_dir(root, dot_git, is_dir, &dirs)?;
         let root_fd = rustix::fs::open(
             root,
@@ -198,25 +196,12 @@ impl Repo {
         let (config, hash, settings) = super::repo::config::read(root, &dirs)?;
         if !is_dir && !dirs.is_linked() && !config::names_worktree(&dirs, &config)? {
             // `config::read` has compared it; without one, any git directory of the machine could be named.
-            return Err(RepoError::Unsupported {
-                path: dot_git.to_owned(),
-                what: format!(
-                    "a `.git` file that names {}, which does not name this work tree,",
-                    git_dir.display()
-                ),
-                mend: "say there that it is meant: `git config core.worktree \"$PWD\"` in the work tree",
-            });
+            return Err(unnamed_worktree(dot_git, dirs.own.path()));
         }
 
         let object_dirs = objects::resolve(&dirs.common, root)?;
         let objects = object_dirs[0].clone();
-        let options = gix_odb::store::init::Options {
-            current_dir: Some(root.to_owned()),
-            alloc_limit_bytes: usize::try_from(MAX_BLOB).ok(),
-            ..Default::default()
-        };
-        let store = gix_odb::Store::at_opts(objects.clone(), hash, &mut std::iter::empty(), options)
-            .map_err(|e| RepoError::unreadable(&objects, e))?;
+        let store = store_at(root, &objects, hash)?;
 
         let head = refs::read_head(&dirs, hash)?;
         let Some(base_commit) = head.id else {
@@ -440,6 +425,39 @@ pub(crate) fn bytes_path(bytes: &[u8]) -> PathBuf {
     PathBuf::from(std::ffi::OsStr::from_bytes(bytes))
 }
 
+/// The git directories that a `.git` leads to.
+fn git_dirs(dot_git: &Path, is_dir: bool) -> Result<GitDirs, RepoError> {
+    let git_dir = if is_dir { dot_git.to_owned() } else { read_gitfile(dot_git)? };
+    let git_dir = std::fs::canonicalize(&git_dir).map_err(|e| RepoError::unreadable(&git_dir, e))?;
+    let own = GitFiles::open(&git_dir)?;
+    let common_dir = match own.read("commondir", MAX_NAME)? {
+        Some(text) => {
+            let named = git_dir.join(bytes_path(text.trim_end_with(|c| c == '\n' || c == '\r')));
+            std::fs::canonicalize(&named).map_err(|e| RepoError::unreadable(&named, e))?
+        }
+        None => git_dir.clone(),
+    };
+    Ok(GitDirs { own, common: GitFiles::open(&common_dir)? })
+}
+
+fn store_at(root: &Path, objects: &Path, hash: gix_hash::Kind) -> Result<gix_odb::Store, RepoError> {
+    let options = gix_odb::store::init::Options {
+        current_dir: Some(root.to_owned()),
+        alloc_limit_bytes: usize::try_from(MAX_BLOB).ok(),
+        ..Default::default()
+    };
+    gix_odb::Store::at_opts(objects.to_owned(), hash, &mut std::iter::empty(), options)
+        .map_err(|e| RepoError::unreadable(objects, e))
+}
+
+fn unnamed_worktree(dot_git: &Path, git_dir: &Path) -> RepoError {
+    RepoError::Unsupported {
+        path: dot_git.to_owned(),
+        what: format!("a `.git` file that names {}, which does not name this work tree,", git_dir.display()),
+        mend: "say there that it is meant: `git config core.worktree \"$PWD\"` in the work tree",
+    }
+}
+
 /// What a `.git` leads to must be a git directory, and where it lies elsewhere it must know this work tree: else
 /// a file in a hostile tree could name any repository of the machine (git makes the same checks, setup.c).
 fn check_git_dir(root: &Path, dot_git: &Path, is_dir: bool, dirs: &GitDirs) -> Result<(), RepoError> {
@@ -505,5 +523,6 @@ fn read_gitfile(path: &Path) -> Result<PathBuf, RepoError> {
 
 mod config;
 mod objects;
+mod stored;
 #[cfg(test)]
 mod tests;

@@ -66,6 +66,9 @@ enum Command {
         after_help = "Example:\n  proctor doctor --json\n\nExit code 0: level full; 3: a run would be refused."
     )]
     Doctor,
+    /// The process in which `verify` has evidence read
+    #[command(hide = true)]
+    EvidenceReader,
     /// The player of the engine `fake`, as it runs inside the sandbox
     #[command(hide = true)]
     FakeBackend {
@@ -88,6 +91,9 @@ pub fn main() -> std::process::ExitCode {
     if let Command::FakeBackend { scenario } = &cli.command {
         return std::process::ExitCode::from(crate::engine::player::play(scenario));
     }
+    if let Command::EvidenceReader = &cli.command {
+        return std::process::ExitCode::from(crate::evidence::verify::reader::main());
+    }
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_env_filter(
@@ -107,7 +113,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Shell(args) => return shell::run(*args),
         Command::Learn(args) => learn::run(*args, cli.json),
         Command::Doctor => doctor::run(cli.json),
-        Command::FakeBackend { .. } => ExitCode::Defect,
+        Command::EvidenceReader | Command::FakeBackend { .. } => ExitCode::Defect,
     };
     code.into()
 }

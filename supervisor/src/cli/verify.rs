@@ -1,21 +1,17 @@
 //! `proctor verify`.
 
-use std::io::Read;
 use std::path::PathBuf;
 
 use clap::Args;
+use proctor_sandbox::host::Facts;
 
 use super::output;
-use crate::changes::ObjectId;
-use crate::changes::patch::apply::apply;
-use crate::changes::repo::Repo;
+use crate::changes::repo::Places;
 use crate::event::now_micros;
-use crate::evidence::verify::{PatchCheck, VerifyOptions, VerifyResult, verify};
+use crate::evidence::verify::confined::{self, LEAST_MEMORY, ReaderError, Request};
+use crate::evidence::verify::{VerifyOptions, VerifyResult};
 use crate::exit::ExitCode;
 use crate::report::units::size;
-
-/// The largest patch that is applied in memory, in bytes.
-const MAX_PATCH: u64 = 256 << 20;
 
 /// Options of `verify`.
 #[derive(Debug, Args)]
@@ -23,8 +19,12 @@ const MAX_PATCH: u64 = 256 << 20;
 Example:
   proctor verify evidence/ --repo . --max-age 1d
 
-Unsigned evidence shows that its parts agree, not who made it. The evidence is read in this process, without a
-sandbox and without a limit of time: verify what a stranger gave you where nothing else is at stake. Exit code 0: nothing is wrong; 4: something is.")]
+The evidence is read by a process of its own: Landlock lets it read beneath the evidence directory (and, with --repo,
+the repository's git directories) and nothing else, seccomp leaves it the system calls of a reader, and its memory and
+time are limited. Where the host has no Landlock or seccomp nothing is read (exit code 3), unless --unconfined is given.
+Unsigned evidence shows that its parts agree, not who made it.
+
+Exit code 0: nothing is wrong; 4: something is, and each thing is named, or the reader came to no answer.")]
 pub(super) struct VerifyArgs {
     /// The evidence directory
     evidence: PathBuf,
@@ -34,7 +34,7 @@ pub(super) struct VerifyArgs {
     /// The run must have ended no longer ago than this
     #[arg(long, value_name = "DUR")]
     max_age: Option<String>,
-    /// A repository with the base commit: the patch is applied to it in memory and must give the result tree
+    /// A repository with the base commit: the patch is applied to it in memory and must give the result tree; no git runs
     #[arg(long, value_name = "DIR")]
     repo: Option<PathBuf>,
     /// Artifacts of more bytes than this together are not read (a size such as 500M or 64G)
@@ -43,74 +43,84 @@ pub(super) struct VerifyArgs {
     /// Unsigned evidence is not accepted
     #[arg(long)]
     require_signature: bool,
+    /// Evidence that is not verified within this time is not accepted
+    #[arg(long, value_name = "DUR", default_value = "10m")]
+    timeout: String,
+    /// Most memory of the process that reads
+    #[arg(long, value_name = "SIZE", default_value = "4G")]
+    memory: String,
+    /// Read also where the host cannot confine the process that reads; the result says what was missing
+    #[arg(long)]
+    unconfined: bool,
 }
 
-struct RepoCheck(Repo);
+fn duration(option: &str, text: &str) -> Result<std::time::Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|e| format!("--{option}: {e}; write a duration such as 90m, 12h or '7d 12h'"))
+}
 
-impl PatchCheck for RepoCheck {
-    fn check(&self, commit: &str, tree: &str, result: &str, patch: &mut dyn Read) -> Result<(), String> {
-        let id = |text: &str| {
-            ObjectId::from_hex(text.as_bytes())
-                .map_err(|_| format!("{} is no object id", text.escape_debug()))
-        };
-        let base_tree = self.0.odb().commit_tree(&id(commit)?).map_err(|e| e.to_string())?;
-        if base_tree != id(tree)? {
-            return Err(format!("the base commit's tree is {base_tree}, the report says another"));
-        }
-        let mut text = Vec::new();
-        patch.take(MAX_PATCH + 1).read_to_end(&mut text).map_err(|e| format!("reading the patch: {e}"))?;
-        let got = apply(&self.0, base_tree, &text, MAX_PATCH).map_err(|e| e.to_string())?;
-        if got == id(result)? {
-            Ok(())
-        } else {
-            Err(format!("the patch gives tree {got}, the report says another"))
-        }
-    }
+fn bytes(option: &str, text: &str) -> Result<u64, String> {
+    crate::profile::values::size(text).map_err(|e| {
+        let remedy = e.remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default();
+        format!("--{option}: {}{remedy}", e.what)
+    })
 }
 
 /// Verifies.
 pub(super) fn run(args: &VerifyArgs, json: bool) -> ExitCode {
-    let max_age = match args.max_age.as_deref().map(humantime::parse_duration).transpose() {
-        Ok(age) => age,
-        Err(e) => {
-            let text = format!("--max-age: {e}; write a duration such as 90m, 12h or '7d 12h'");
-            return output::error(text, ExitCode::Usage);
-        }
-    };
-    if let Some(nonce) = &args.nonce
-        && !nonce.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    {
-        return output::error("--nonce: write lower-case hex digits", ExitCode::Usage);
-    }
-    let max_bytes = match crate::profile::values::size(&args.max_bytes) {
-        Ok(bytes) => bytes,
-        Err(e) => {
-            let remedy = e.remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default();
-            return output::error(format_args!("--max-bytes: {}{remedy}", e.what), ExitCode::Usage);
-        }
-    };
-    let repo = match args.repo.as_deref().map(Repo::open).transpose() {
-        Ok(repo) => repo.map(RepoCheck),
+    let places = match args.repo.as_deref().map(Places::find).transpose() {
+        Ok(places) => places,
         Err(e) => return output::error(format_args!("--repo: {e}"), ExitCode::Usage),
     };
-    let options = VerifyOptions {
-        nonce: args.nonce.as_deref(),
-        max_age,
-        now: now_micros(),
-        patch_check: repo.as_ref().map(|r| r as &dyn PatchCheck),
-        require_signature: args.require_signature,
-        max_bytes,
-        ..VerifyOptions::default()
+    let request = match request(args, places.as_ref()) {
+        Ok(request) => request,
+        Err(text) => return output::error(text, ExitCode::Usage),
     };
-    let result = verify(&args.evidence, options);
+    let result = match confined::verify(&args.evidence, &request) {
+        Ok(result) => result,
+        Err(error @ ReaderError::Start(_)) => return output::error(error, ExitCode::Defect),
+        Err(ReaderError::Unavailable(step)) => {
+            let mend = crate::mend::of_step(&step, &Facts::read());
+            let text = format!(
+                "sandbox_unavailable: the process that would read the evidence cannot be confined on this host, so nothing was read: {step}; {mend}; or read it without that where nothing else is at stake (--unconfined)"
+            );
+            return output::error(text, ExitCode::Refused);
+        }
+    };
     if json {
         match serde_json::to_value(&result) {
             Ok(value) => output::json(&value),
             Err(e) => return output::error(e, ExitCode::Defect),
         }
     }
-    show(&result, repo.is_some());
+    show(&result, args.repo.is_some());
     if result.valid { ExitCode::Pass } else { ExitCode::Evidence }
+}
+
+fn request<'a>(args: &'a VerifyArgs, repo: Option<&'a Places>) -> Result<Request<'a>, String> {
+    let max_age = args.max_age.as_deref().map(|text| duration("max-age", text)).transpose()?;
+    let timeout = duration("timeout", &args.timeout)?;
+    if timeout.is_zero() {
+        return Err("--timeout: nothing is verified in no time; write a duration such as 90s or 10m".into());
+    }
+    let memory = bytes("memory", &args.memory)?;
+    if memory < LEAST_MEMORY {
+        return Err(format!("--memory: the process that reads needs {} at least", size(LEAST_MEMORY)));
+    }
+    if let Some(nonce) = &args.nonce
+        && !nonce.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    {
+        return Err("--nonce: write lower-case hex digits".into());
+    }
+    let options = VerifyOptions {
+        nonce: args.nonce.as_deref(),
+        max_age,
+        now: now_micros(),
+        require_signature: args.require_signature,
+        max_bytes: bytes("max-bytes", &args.max_bytes)?,
+        ..VerifyOptions::default()
+    };
+    Ok(Request { options, repo, timeout, memory, unconfined: args.unconfined })
 }
 
 fn show(result: &VerifyResult, with_repo: bool) {
@@ -147,4 +157,7 @@ fn show(result: &VerifyResult, with_repo: bool) {
     let shows =
         if result.authenticity == "unsigned" { " (its parts agree; who made it is not shown)" } else { "" };
     output::note(format_args!("  authenticity: {}{shows}", result.authenticity));
+    for one in result.reader.iter().flat_map(|reader| &reader.missing) {
+        output::note(format_args!("  the reader was not held by: {one}"));
+    }
 }

@@ -28,6 +28,16 @@ impl Directory {
         Ok(Self { fd })
     }
 
+    /// One that somebody has opened for reading.
+    pub(crate) fn of(fd: OwnedFd) -> Self {
+        Self { fd }
+    }
+
+    /// Its descriptor.
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
     /// The names in it; those that are no plain names come lossily, for the message.
     pub(crate) fn names(&self) -> Result<Vec<String>, String> {
         let said = |errno: rustix::io::Errno| format!("cannot be listed: {errno}");

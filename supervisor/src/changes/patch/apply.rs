@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use gix_hash::ObjectId;
 
-use super::super::repo::{Repo, RepoError, blob_id};
+use super::super::repo::{Odb, Repo, RepoError, blob_id};
 use super::super::show;
 use super::super::tree::{DIR, Edit, Entry, TreeError, TreeView};
 use super::parse::{Body, Hunk, ParseError, Part, parse};
@@ -40,12 +40,18 @@ pub enum ApplyError {
 
 /// The id of the tree that the patch `text` makes of the tree `base` of `repo`. Writes nothing, runs nothing.
 pub fn apply(repo: &Repo, base: ObjectId, text: &[u8], limit: u64) -> Result<ObjectId, ApplyError> {
+    apply_to(repo.odb(), base, text, limit)
+}
+
+/// The same, of the tree `base` among the objects `odb`.
+pub fn apply_to(odb: Odb, base: ObjectId, text: &[u8], limit: u64) -> Result<ObjectId, ApplyError> {
+    let hash = odb.hash();
     if text.len() as u64 > limit {
         return Err(ApplyError::TooLarge { limit });
     }
     // Old and new content of what was packed; a patch that unpacks to far more is refused.
-    let parts = parse(text, repo.hash(), limit.saturating_mul(32))?;
-    let view = TreeView::new(repo.odb(), base);
+    let parts = parse(text, hash, limit.saturating_mul(32))?;
+    let view = TreeView::new(odb, base);
     let mut edits: BTreeMap<Vec<u8>, Edit> = BTreeMap::new();
     for part in &parts {
         let mismatch = |what| ApplyError::Mismatch { path: part.path.clone(), what };
@@ -55,7 +61,7 @@ pub fn apply(repo: &Repo, base: ObjectId, text: &[u8], limit: u64) -> Result<Obj
             Some(None) if part.old_mode.is_none() => None,
             Some(_) => return Err(mismatch("it is changed twice")),
         };
-        let edit = one(&view, part, was, repo.hash()).map_err(|e| match e {
+        let edit = one(&view, part, was, hash).map_err(|e| match e {
             Fault::Mismatch(what) => mismatch(what),
             Fault::Repo(e) => e.into(),
         })?;

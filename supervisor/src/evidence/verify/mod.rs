@@ -3,12 +3,18 @@
 //! The directory is hostile input: everything is opened without following links, read once, within limits, and each
 //! wrong thing is named. What needs the repository or a key is asked of the caller's [`PatchCheck`] and
 //! [`AuthenticityCheck`].
+//!
+//! [`verify`] reads in the caller's own process. Whoever has evidence from somebody else uses [`confined::verify`],
+//! which has a process of its own for that ([`reader`]), without rights and limited in time and memory.
 
 mod agree;
+mod answer;
+pub mod confined;
 mod fresh;
 mod held;
 mod parts;
 mod patch;
+pub mod reader;
 mod rules;
 mod seen;
 mod traced;
@@ -19,7 +25,7 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::descriptor::{ResourceDescriptor, is_plain_name};
@@ -31,8 +37,8 @@ use super::{
 };
 use crate::event::{LogSummary, ReadLimits, hex, read_events};
 use crate::profile::policy::EffectiveProfile;
-use crate::report::Report;
 use crate::report::escape::terminal as safe;
+use crate::report::{Mechanism, Report};
 use crate::verdict::{BlockerCode, Status};
 use patch::PatchFiles;
 use seen::Seen;
@@ -116,7 +122,7 @@ impl std::fmt::Debug for VerifyOptions<'_> {
 }
 
 /// What kind of thing is wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemKind {
     /// A file is missing, special, linked, too large or unreadable.
@@ -139,10 +145,13 @@ pub enum ProblemKind {
     Patch,
     /// A signature is missing or does not hold.
     Signature,
+    /// The process that read it came to no answer: its time or memory ran out, or it died.
+    Reader,
 }
 
 /// One wrong thing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Problem {
     /// What kind.
     pub kind: ProblemKind,
@@ -158,8 +167,19 @@ impl std::fmt::Display for Problem {
     }
 }
 
+/// What held the process that read the evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReaderInfo {
+    /// What was in force before the first byte was read.
+    pub mechanisms: Vec<Mechanism>,
+    /// What was not to be had.
+    pub missing: Vec<String>,
+}
+
 /// What was found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct VerifyResult {
     /// True where nothing is wrong.
     pub valid: bool,
@@ -167,7 +187,7 @@ pub struct VerifyResult {
     pub run_id: Option<String>,
     /// The verdict that the report says: to be believed only where nothing is wrong.
     pub status: Option<Status>,
-    /// The codes of the report's blockers.
+    /// The codes of the report's blockers, each once.
     pub blockers: Vec<BlockerCode>,
     /// SHA-256 of `report.json` as it was read.
     pub report_sha256: Option<String>,
@@ -183,6 +203,35 @@ pub struct VerifyResult {
     pub problems: Vec<Problem>,
     /// Problems beyond those listed.
     pub more_problems: u64,
+    /// What held the process that read it; null where that was the caller's own.
+    pub reader: Option<ReaderInfo>,
+}
+
+impl VerifyResult {
+    /// Of evidence of which nothing is known yet.
+    fn unknown() -> Self {
+        Self {
+            valid: false,
+            run_id: None,
+            status: None,
+            blockers: Vec::new(),
+            report_sha256: None,
+            authenticity: "unsigned".to_owned(),
+            artifacts: 0,
+            bytes: 0,
+            not_compared: Vec::new(),
+            problems: Vec::new(),
+            more_problems: 0,
+            reader: None,
+        }
+    }
+
+    /// Of evidence that could not be looked at.
+    fn unread(kind: ProblemKind, artifact: &str, message: impl AsRef<str>) -> Self {
+        let mut problems = Problems::default();
+        problems.add(kind, artifact, message);
+        Self { problems: problems.list, ..Self::unknown() }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -218,24 +267,16 @@ struct Contents {
 /// Checks a directory. Never fails: what cannot be checked is a problem.
 #[must_use]
 pub fn verify(path: &Path, options: VerifyOptions<'_>) -> VerifyResult {
-    let mut result = VerifyResult {
-        valid: false,
-        run_id: None,
-        status: None,
-        blockers: Vec::new(),
-        report_sha256: None,
-        authenticity: "unsigned".to_owned(),
-        artifacts: 0,
-        bytes: 0,
-        not_compared: Vec::new(),
-        problems: Vec::new(),
-        more_problems: 0,
-    };
-    let mut problems = Problems::default();
     match Directory::open(path) {
-        Ok(dir) => check(&dir, options, &mut result, &mut problems),
-        Err(why) => problems.add(ProblemKind::File, ".", why),
+        Ok(dir) => verify_opened(&dir, options),
+        Err(why) => VerifyResult::unread(ProblemKind::File, ".", why),
     }
+}
+
+fn verify_opened(dir: &Directory, options: VerifyOptions<'_>) -> VerifyResult {
+    let mut result = VerifyResult::unknown();
+    let mut problems = Problems::default();
+    check(dir, options, &mut result, &mut problems);
     result.valid = problems.list.is_empty();
     result.problems = problems.list;
     result.more_problems = problems.more;
@@ -253,7 +294,8 @@ fn check(dir: &Directory, options: VerifyOptions<'_>, result: &mut VerifyResult,
     result.bytes += sha256.1;
     result.run_id = Some(safe(&report.run_id.chars().take(64).collect::<String>()));
     result.status = Some(report.status);
-    result.blockers = report.blockers.iter().map(|blocker| blocker.code).collect();
+    let codes: BTreeSet<BlockerCode> = report.blockers.iter().map(|blocker| blocker.code).collect();
+    result.blockers = codes.into_iter().collect();
     result.report_sha256 = Some(sha256.0.clone());
 
     manifest(&report, problems);

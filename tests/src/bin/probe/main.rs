@@ -1,9 +1,11 @@
 //! The attacker: carries out the attacks named by its arguments, one process each, and prints one line for each:
 //! the attack, a tab, and `ok`, the kernel's errno, or the signal that killed it. It asserts nothing.
-//! `probe without` runs a command on a host that lacks something, `probe audit-on` has audit on for a while.
+//! `probe without` runs a command on a host that lacks something, `probe audit-on` has audit on for a while,
+//! `probe --reader DIR` carries out its attacks as a reader that may read beneath DIR and has nothing else.
 
 mod attack;
 mod audit;
+mod confined;
 mod launch;
 mod raw;
 mod shared;
@@ -29,6 +31,14 @@ fn main() -> ExitCode {
         Some((mode, _)) if mode == "audit-state" => {
             let _ = writeln!(out, "{}", audit::state());
         }
+        Some((mode, rest)) if mode == "--reader" => {
+            for attack in &rest[1..] {
+                let _ = writeln!(out, "{attack}\t{}", alone(&["--one-reader", &rest[0], attack]));
+            }
+        }
+        Some((mode, rest)) if mode == "--one-reader" => {
+            let _ = writeln!(out, "{}", confined::carry_out(&rest[0], &rest[1]));
+        }
         // Before any thread exists, as the launcher wants it.
         Some((mode, rest)) if mode == "--launch" => {
             let _ = writeln!(out, "{}", launch::case(rest));
@@ -46,7 +56,7 @@ fn main() -> ExitCode {
         }
         _ => {
             for attack in &args {
-                let _ = writeln!(out, "{attack}\t{}", alone(attack));
+                let _ = writeln!(out, "{attack}\t{}", alone(&["--one", attack]));
             }
         }
     }
@@ -54,8 +64,8 @@ fn main() -> ExitCode {
 }
 
 /// One attack in a process of its own: some are meant to kill it.
-fn alone(attack: &str) -> String {
-    let child = Command::new("/proc/self/exe").args(["--one", attack]).stderr(Stdio::null()).output();
+fn alone(attack: &[&str]) -> String {
+    let child = Command::new("/proc/self/exe").args(attack).stderr(Stdio::null()).output();
     match child {
         Err(e) => format!("not started: {e}"),
         Ok(output) => match output.status.signal() {
