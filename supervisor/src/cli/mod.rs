@@ -4,6 +4,7 @@
 
 mod doctor;
 mod explain;
+mod keygen;
 mod learn;
 mod output;
 mod read;
@@ -61,6 +62,8 @@ enum Command {
     /// Run a command under watch and propose a profile from what it lacked; grants nothing
     #[command(after_help = learn::EXAMPLES)]
     Learn(Box<run_args::RunArgs>),
+    /// Make a key pair that signs evidence: --sign KEY, and verify --key KEY.pub
+    Keygen(keygen::KeygenArgs),
     /// Show what this host can enforce, and how to mend what is missing
     #[command(
         after_help = "Example:\n  proctor doctor --json\n\nExit code 0: level full; 3: a run would be refused."
@@ -112,6 +115,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Why(args) => why::run(*args, cli.json),
         Command::Shell(args) => return shell::run(*args),
         Command::Learn(args) => learn::run(*args, cli.json),
+        Command::Keygen(args) => keygen::run(&args, cli.json),
         Command::Doctor => doctor::run(cli.json),
         Command::EvidenceReader | Command::FakeBackend { .. } => ExitCode::Defect,
     };

@@ -194,6 +194,9 @@ pub struct RunArgs {
     /// Nonce for the freshness proof, 16 to 128 hexadecimal digits [default: random]
     #[arg(long, value_name = "HEX", help_heading = "Answers and evidence")]
     pub nonce: Option<String>,
+    /// Sign the evidence with this private key (`proctor keygen`)
+    #[arg(long, value_name = "KEY", help_heading = "Answers and evidence")]
+    pub sign: Option<String>,
 
     /// The backend's command (engine command), or its scenario file (engine fake)
     #[arg(last = true, value_name = "COMMAND")]
@@ -282,6 +285,7 @@ impl RunArgs {
                 layer: self.layer.map(unplaced),
             },
             approvals,
+            sign: self.sign.map(unplaced),
         };
         Ok(Request {
             overrides,

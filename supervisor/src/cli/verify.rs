@@ -8,6 +8,7 @@ use proctor_sandbox::host::Facts;
 use super::output;
 use crate::changes::repo::Places;
 use crate::event::now_micros;
+use crate::evidence::sign::PublicKey;
 use crate::evidence::verify::confined::{self, LEAST_MEMORY, ReaderError, Request};
 use crate::evidence::verify::{VerifyOptions, VerifyResult};
 use crate::exit::ExitCode;
@@ -40,6 +41,9 @@ pub(super) struct VerifyArgs {
     /// Artifacts of more bytes than this together are not read (a size such as 500M or 64G)
     #[arg(long, value_name = "SIZE", default_value = "64G")]
     max_bytes: String,
+    /// Public key (KEY.pub) that must have signed the evidence (repeatable: one of them)
+    #[arg(long, value_name = "FILE")]
+    key: Vec<PathBuf>,
     /// Unsigned evidence is not accepted
     #[arg(long)]
     require_signature: bool,
@@ -72,7 +76,11 @@ pub(super) fn run(args: &VerifyArgs, json: bool) -> ExitCode {
         Ok(places) => places,
         Err(e) => return output::error(format_args!("--repo: {e}"), ExitCode::Usage),
     };
-    let request = match request(args, places.as_ref()) {
+    let keys = match args.key.iter().map(|file| PublicKey::read(file)).collect::<Result<Vec<_>, _>>() {
+        Ok(keys) => keys,
+        Err(e) => return output::error(format_args!("--key: {e}"), ExitCode::Usage),
+    };
+    let request = match request(args, places.as_ref(), &keys) {
         Ok(request) => request,
         Err(text) => return output::error(text, ExitCode::Usage),
     };
@@ -97,7 +105,11 @@ pub(super) fn run(args: &VerifyArgs, json: bool) -> ExitCode {
     if result.valid { ExitCode::Pass } else { ExitCode::Evidence }
 }
 
-fn request<'a>(args: &'a VerifyArgs, repo: Option<&'a Places>) -> Result<Request<'a>, String> {
+fn request<'a>(
+    args: &'a VerifyArgs,
+    repo: Option<&'a Places>,
+    keys: &'a [PublicKey],
+) -> Result<Request<'a>, String> {
     let max_age = args.max_age.as_deref().map(|text| duration("max-age", text)).transpose()?;
     let timeout = duration("timeout", &args.timeout)?;
     if timeout.is_zero() {
@@ -113,6 +125,7 @@ fn request<'a>(args: &'a VerifyArgs, repo: Option<&'a Places>) -> Result<Request
         return Err("--nonce: write lower-case hex digits".into());
     }
     let options = VerifyOptions {
+        keys,
         nonce: args.nonce.as_deref(),
         max_age,
         now: now_micros(),

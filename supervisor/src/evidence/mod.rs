@@ -9,6 +9,7 @@ mod freshness;
 pub(crate) mod open;
 pub mod payload;
 pub mod secrets;
+pub mod sign;
 pub mod testlog;
 pub mod trace;
 pub mod verify;

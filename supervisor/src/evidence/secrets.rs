@@ -66,8 +66,12 @@ impl SecretScanner {
                 scanner.too_short.push(secret.name.clone());
                 continue;
             }
-            let owner = scanner.names.len();
-            scanner.names.push(secret.name.clone());
+            // One name may stand for several values, and is found once.
+            let known = scanner.names.iter().position(|name| *name == secret.name);
+            let owner = known.unwrap_or(scanner.names.len());
+            if known.is_none() {
+                scanner.names.push(secret.name.clone());
+            }
             for form in forms(value) {
                 scanner.longest = scanner.longest.max(form.len());
                 scanner.owners.push(owner);

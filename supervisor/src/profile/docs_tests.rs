@@ -100,9 +100,7 @@ fn help_is_this() {
 
 #[test]
 fn options_of_later_versions_are_not_offered() {
-    for option in
-        ["--sign", "--provider", "--allow-host", "--junit", "--sarif", "--html", "--summary", "--tty"]
-    {
+    for option in ["--provider", "--allow-host", "--junit", "--sarif", "--html", "--summary", "--tty"] {
         let error = Cli::command().try_get_matches_from(["run", option, "x", "--", "y"]).unwrap_err();
         assert_eq!(error.kind(), clap::error::ErrorKind::UnknownArgument, "{option}");
     }

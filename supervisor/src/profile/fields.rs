@@ -1,6 +1,6 @@
 //! The fields of a run's options, one by one: from layers to checked values.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::{Bad, Place, ProfileError};
 use super::layers::{Layer, LayerKind};
@@ -229,7 +229,7 @@ pub(super) fn approvals(r: &mut Resolver<'_>, tree: &WorkTree) -> Result<Approva
         (None, Some(file)) => {
             let path = Path::new(file.get_ref());
             let place = || layer.place("approvals.file", file);
-            check_answer_log(path, layer, tree).map_err(|bad| bad.at(place()))?;
+            check_own_file(path, layer, tree).map_err(|bad| bad.at(place()))?;
             (Approvals::File(path.to_path_buf()), "approvals.file", file.get_ref())
         }
         (None, None) => return Err(no_default("approvals.mode")),
@@ -238,15 +238,27 @@ pub(super) fn approvals(r: &mut Resolver<'_>, tree: &WorkTree) -> Result<Approva
     Ok(choice)
 }
 
-fn check_answer_log(path: &Path, layer: &Layer, tree: &WorkTree) -> Result<(), Bad> {
+/// The signing key's file. What it holds is looked at when the run is planned.
+pub(super) fn sign(r: &mut Resolver<'_>, tree: &WorkTree) -> Result<Option<PathBuf>, ProfileError> {
+    let Some((layer, value)) = r.highest(|raw| raw.sign.as_ref()) else {
+        return Ok(None);
+    };
+    let path = Path::new(value.get_ref());
+    check_own_file(path, layer, tree).map_err(|bad| bad.at(layer.place("sign", value)))?;
+    r.note("sign", value.get_ref(), &layer.label);
+    Ok(Some(path.to_path_buf()))
+}
+
+/// A file of the operator's own: outside of the work tree.
+fn check_own_file(path: &Path, layer: &Layer, tree: &WorkTree) -> Result<(), Bad> {
     let shown = path.display();
     if path.file_name().is_none() {
-        return Err(Bad::new(format!("`{shown}` names no file")).remedy("name the answer log's file"));
+        return Err(Bad::new(format!("`{shown}` names no file")).remedy("name a file"));
     }
     if !path.is_absolute() && layer.kind != LayerKind::CommandLine {
         return Err(Bad::new(format!("`{shown}` is not an absolute path")).remedy("start it with `/`"));
     }
-    // The log may not exist yet; where it does, links count too.
+    // It may not exist yet; where it does, links count too.
     let real = std::fs::canonicalize(path).ok();
     tree.refuse(path, real.as_deref()).map_err(|bad| Bad { what: format!("`{shown}` {}", bad.what), ..bad })
 }

@@ -51,6 +51,7 @@ pub const KEYS: &[Key] = &[
     key("engine", Some("--engine"), "`command` or `fake`", "`command`", Highest, "The kind of backend."),
     key("mutation", Some("--mutation"), "`none`, `discard` or `patch`", "`patch`", Highest, "What may become of the backend's changes."),
     key("hide", Some("--hide"), "list of globs", "`.env*`", Adds, "Paths that no sandbox of the run shows; added to the built-in list."),
+    key("sign", Some("--sign"), "absolute path", "–", Highest, "Private key (`proctor keygen`) that signs the evidence, outside of the work tree and of everything that a sandbox shows."),
     key("lift_hide", None, "list of built-in hide globs", "none", Adds, "Entries of the built-in hide list that do not apply."),
 
     key("changes.allow", Some("--allow-change"), "list of globs", "`**`", Highest, "A change must match one of these."),

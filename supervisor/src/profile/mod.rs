@@ -95,6 +95,8 @@ pub struct RunOptions {
     pub evidence: Option<PathBuf>,
     /// The caller's nonce (lower-case hex), where one was given.
     pub nonce: Option<String>,
+    /// The private key that signs the evidence, where one was named.
+    pub sign: Option<PathBuf>,
     /// Where each effective value came from, for `explain`: key, value, layer.
     pub origins: Vec<Origin>,
 }

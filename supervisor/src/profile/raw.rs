@@ -47,6 +47,8 @@ pub struct RawProfile {
     pub sandbox: RawSandbox,
     /// Requests for approval.
     pub approvals: RawApprovals,
+    /// A private key's file: the evidence is signed.
+    pub sign: Option<Text>,
 }
 
 /// `[changes]`

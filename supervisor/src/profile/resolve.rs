@@ -133,6 +133,7 @@ pub fn resolve_layers(
         },
     )?;
     let approvals = fields::approvals(&mut r, tree)?;
+    let sign = fields::sign(&mut r, tree)?;
     let nonce = match &request.nonce {
         Some(text) => Some(values::nonce(text).map_err(|bad| bad.at(Place::Option("--nonce".into())))?),
         None => None,
@@ -169,6 +170,7 @@ pub fn resolve_layers(
         layer,
         evidence: request.evidence.clone(),
         nonce,
+        sign,
         origins,
     };
     let policy = policy::effective(&options, &engine);

@@ -11,7 +11,8 @@ use super::timeline::Parts;
 use super::watch::tell::{self, Learned};
 use crate::event::{EventIndex, EventLogEnd};
 use crate::evidence::secrets::{Secret, SecretScanner};
-use crate::evidence::{self, PATCH, STDERR, STDOUT, TRACE, payload};
+use crate::evidence::sign::{Signer, signed_lines};
+use crate::evidence::{self, ArtifactError, PATCH, Published, STDERR, STDOUT, TRACE, payload};
 use crate::exit::ExitCode;
 use crate::profile::TestChoice;
 use crate::report::{
@@ -74,7 +75,7 @@ impl Run<'_> {
         let published = report
             .to_json()
             .map_err(|e| e.to_string())
-            .and_then(|bytes| self.evidence.publish_report(&bytes, None).map_err(|e| e.to_string()));
+            .and_then(|bytes| self.publish(&report, &bytes).map_err(|e| e.to_string()));
         self.ui.done();
         let defects = self.log.defects();
         let mut exit = verdict.exit;
@@ -104,6 +105,13 @@ impl Run<'_> {
                 Finished { exit, report: None, evidence, report_error: Some(error), defects, tree, learned }
             }
         }
+    }
+
+    /// Puts the report in place, signed where that was asked for: what cannot be signed is not put in place either.
+    fn publish(&self, report: &Report, bytes: &[u8]) -> Result<Published, ArtifactError> {
+        let signer = self.plan.signer.as_ref();
+        let lines = signer.map(|signer| signed_lines(report, &sha256_hex(bytes), signer)).transpose()?;
+        self.evidence.publish_report(bytes, lines.as_deref())
     }
 
     fn watched_parts(&self) -> Parts<'_> {
@@ -144,7 +152,7 @@ impl Run<'_> {
         }
     }
 
-    /// Searches for the values of every variable that was passed to a sandbox.
+    /// Searches for the values of every variable that was passed to a sandbox, and for the signing key.
     pub(super) fn secret_scanner(&self) -> std::io::Result<SecretScanner> {
         let options = &self.plan.resolved.options;
         let mut secrets = Vec::new();
@@ -160,6 +168,7 @@ impl Run<'_> {
                 }
             }
         }
+        secrets.extend(self.plan.signer.iter().flat_map(Signer::secrets));
         SecretScanner::new(&secrets)
     }
 
@@ -198,6 +207,11 @@ impl Run<'_> {
         report.artifact_paths =
             report.digest_manifest.iter().map(|a| (a.name.clone(), a.name.clone())).collect();
         for name in [evidence::REPORT, evidence::REPORT_DIGEST] {
+            report.artifact_paths.insert(name.to_owned(), name.to_owned());
+        }
+        // A statement that is taken away later is missed.
+        if self.plan.signer.is_some() {
+            let name = evidence::STATEMENT;
             report.artifact_paths.insert(name.to_owned(), name.to_owned());
         }
     }

@@ -32,6 +32,7 @@ pub mod sandbox;
 mod settle;
 pub mod shell;
 mod sight;
+mod signing;
 pub mod state_dirs;
 mod supervise;
 mod timeline;

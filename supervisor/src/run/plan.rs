@@ -7,12 +7,13 @@ use std::thread::JoinHandle;
 use proctor_sandbox::spec::Mount;
 
 use super::state_dirs::{Place, StateDirs};
-use super::{guard, view};
+use super::{guard, signing, view};
 use crate::changes::classify::ChangeRules;
 use crate::changes::gitview::{GitView, OBJECTS_INSIDE, git_view};
 use crate::changes::globs::{GlobError, GlobList};
 use crate::changes::repo::Repo;
 use crate::engine::{self, Engine, Start};
+use crate::evidence::sign::Signer;
 use crate::profile::{HostEnv, MountMode, MountRule, Resolved, RunOptions};
 
 /// A run that is ready to start.
@@ -35,6 +36,8 @@ pub struct Plan {
     pub dirs: StateDirs,
     /// Where the evidence goes.
     pub evidence: PathBuf,
+    /// What signs the evidence.
+    pub signer: Option<Signer>,
     /// Paths that the backend looks for in vain are told of, at a cost.
     pub learning: bool,
     /// The operator's home directory.
@@ -114,6 +117,14 @@ impl Plan {
         backend_mounts.extend(start.mounts.iter().cloned());
         let test_mounts = mounts(&options.test_sandbox.mounts)?;
         let review_mounts = mounts(&options.review_sandbox.mounts)?;
+        let signer = match &options.sign {
+            Some(path) => {
+                let trees: Vec<&Path> = places.tree.iter().map(|(path, _)| path.as_path()).collect();
+                let shown = [&backend_mounts, &test_mounts, &review_mounts];
+                Some(signing::signer(path, &trees, &shown, &places.points)?)
+            }
+            None => None,
+        };
         let (rules, hide) =
             globs.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).map_err(error)?;
         Ok(Self {
@@ -125,6 +136,7 @@ impl Plan {
             git,
             dirs,
             evidence,
+            signer,
             learning: false,
             home: env.home(),
             backend_mounts,

@@ -91,6 +91,11 @@ impl Place {
         self.exists.then_some(self.real.as_path())
     }
 
+    /// Device and inode of what is there.
+    pub fn id(&self) -> Option<(u64, u64)> {
+        self.chain.first().copied().filter(|_| self.exists)
+    }
+
     /// True where one of the two is the other or lies below it, by device and inode, whatever links lead there. What
     /// is not there yet lies below the directory that is, and nothing lies below it.
     pub fn overlaps(&self, other: &Self) -> bool {

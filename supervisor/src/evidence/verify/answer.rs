@@ -33,6 +33,8 @@ pub(super) struct Orders {
     pub(super) max_age_us: Option<u64>,
     pub(super) now: i64,
     pub(super) require_signature: bool,
+    /// Public keys.
+    pub(super) keys: Vec<[u8; 32]>,
     pub(super) max_artifact: u64,
     pub(super) max_bytes: u64,
     pub(super) repo: Option<RepoOrders>,
@@ -74,8 +76,10 @@ pub(super) fn take(line: &[u8], reader: ReaderInfo) -> Result<VerifyResult, Stri
     if result.report_sha256.as_ref().is_some_and(|digest| !hex::is_sha256(digest)) {
         return Err("its answer has no digest where one must be".to_owned());
     }
-    let signed = result.authenticity.strip_prefix("signed by ").is_some_and(|key| !key.is_empty());
-    if !signed && result.authenticity != "unsigned" {
+    let known = ["signed by ", "not checked: ", "not shown: "];
+    let says =
+        known.iter().any(|word| result.authenticity.strip_prefix(word).is_some_and(|rest| !rest.is_empty()));
+    if !says && result.authenticity != "unsigned" {
         return Err("its answer does not say whether it is signed".to_owned());
     }
     result.authenticity = shown(&result.authenticity);

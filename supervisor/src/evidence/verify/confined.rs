@@ -17,6 +17,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use super::answer::{self, MAX_ANSWER, Orders, RepoOrders, Start};
 use super::{Directory, ProblemKind, ReaderInfo, VerifyOptions, VerifyResult, reader};
 use crate::changes::repo::Places;
+use crate::evidence::sign::PublicKey;
 use crate::report::escape::terminal_bytes as safe;
 
 /// How long a reader may take where the caller says nothing else.
@@ -127,6 +128,7 @@ fn orders(request: &Request<'_>, mapped: u64) -> Orders {
         max_age_us: options.max_age.map(|age| u64::try_from(age.as_micros()).unwrap_or(u64::MAX)),
         now: options.now,
         require_signature: options.require_signature,
+        keys: options.keys.iter().map(PublicKey::to_bytes).collect(),
         max_artifact: options.max_artifact,
         max_bytes: options.max_bytes,
         repo: request.repo.map(|repo| RepoOrders {

@@ -1,8 +1,7 @@
 //! Checks an evidence directory again: digests, chain, freshness, and that its parts agree with each other.
 //!
 //! The directory is hostile input: everything is opened without following links, read once, within limits, and each
-//! wrong thing is named. What needs the repository or a key is asked of the caller's [`PatchCheck`] and
-//! [`AuthenticityCheck`].
+//! wrong thing is named. What needs the repository is asked of the caller's [`PatchCheck`].
 //!
 //! [`verify`] reads in the caller's own process. Whoever has evidence from somebody else uses [`confined::verify`],
 //! which has a process of its own for that ([`reader`]), without rights and limited in time and memory.
@@ -17,6 +16,7 @@ mod patch;
 pub mod reader;
 mod rules;
 mod seen;
+mod signature;
 mod traced;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +30,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::descriptor::{ResourceDescriptor, is_plain_name};
 use super::open::{Directory, Hashed};
+use super::sign::PublicKey;
 use super::testlog::{TestBegin, TestEnd};
 use super::{
     DECISION, EVENTS, MARKDOWN, MAX_REPORT, PATCH, PROFILE, REPORT, REPORT_DIGEST, REQUIRED, STATEMENT,
@@ -67,15 +68,6 @@ pub trait PatchCheck {
     ) -> Result<(), String>;
 }
 
-/// Does a signature cover these artifacts? (Asked of whoever has the key.)
-pub trait AuthenticityCheck {
-    /// The id of the key that signed, of a statement that names exactly these artifacts (report included).
-    ///
-    /// # Errors
-    /// The reason why the statement does not hold.
-    fn check(&self, statement: &[u8], artifacts: &[ResourceDescriptor]) -> Result<String, String>;
-}
-
 /// What is asked beyond consistency.
 #[derive(Clone, Copy)]
 pub struct VerifyOptions<'a> {
@@ -87,8 +79,8 @@ pub struct VerifyOptions<'a> {
     pub now: i64,
     /// Asked about the patch.
     pub patch_check: Option<&'a dyn PatchCheck>,
-    /// Asked about the signature.
-    pub authenticity: Option<&'a dyn AuthenticityCheck>,
+    /// Keys of which one must have signed; with any, unsigned evidence is a problem.
+    pub keys: &'a [PublicKey],
     /// Unsigned evidence is a problem.
     pub require_signature: bool,
     /// Largest artifact that is read, bytes.
@@ -104,7 +96,7 @@ impl Default for VerifyOptions<'_> {
             max_age: None,
             now: crate::event::now_micros(),
             patch_check: None,
-            authenticity: None,
+            keys: &[],
             require_signature: false,
             max_artifact: 64 << 30,
             max_bytes: MAX_BYTES,
@@ -191,7 +183,7 @@ pub struct VerifyResult {
     pub blockers: Vec<BlockerCode>,
     /// SHA-256 of `report.json` as it was read.
     pub report_sha256: Option<String>,
-    /// `unsigned`, or `signed by KEYID`. Unsigned evidence shows consistency, not origin.
+    /// `unsigned`, `signed by KEYID`, or in words why neither is said. What is not signed shows consistency, not origin.
     pub authenticity: String,
     /// Artifacts whose digest was computed.
     pub artifacts: usize,
@@ -341,7 +333,8 @@ fn check(dir: &Directory, options: VerifyOptions<'_>, result: &mut VerifyResult,
     if let Some(asked) = options.patch_check {
         patch_check(dir, &report, sound.get(PATCH) == Some(&true), asked, options, problems);
     }
-    authenticity(dir, &report, &sha256, options, result, problems);
+    let there = names.iter().any(|name| name == STATEMENT);
+    signature::check((dir, there), (&report, &sha256.0), &sound, options, result, problems);
 }
 
 fn read_report(dir: &Directory, problems: &mut Problems) -> Option<(Report, (String, u64))> {
@@ -519,32 +512,6 @@ fn patch_check(
         .and_then(|(mut file, _): (File, u64)| asked.check(commit, tree, result, &mut file));
     if let Err(why) = checked {
         problems.add(ProblemKind::Patch, PATCH, why);
-    }
-}
-
-fn authenticity(
-    dir: &Directory,
-    report: &Report,
-    sha256: &(String, u64),
-    options: VerifyOptions<'_>,
-    result: &mut VerifyResult,
-    problems: &mut Problems,
-) {
-    if let Some(asked) = options.authenticity {
-        let mut artifacts = report.digest_manifest.clone();
-        artifacts.push(ResourceDescriptor::new(REPORT, sha256.0.clone(), sha256.1));
-        let signed =
-            whole(dir, STATEMENT, MAX_REPORT as u64).and_then(|bytes| asked.check(&bytes, &artifacts));
-        match signed {
-            Ok(key) => result.authenticity = format!("signed by {}", safe(&key)),
-            Err(why) => problems.add(ProblemKind::Signature, STATEMENT, why),
-        }
-    } else if options.require_signature {
-        problems.add(
-            ProblemKind::Signature,
-            STATEMENT,
-            "a signature is required and no key to check it was given (--key FILE)",
-        );
     }
 }
 

@@ -11,6 +11,7 @@ use super::{Directory, PatchCheck, ProblemKind, ReaderInfo, VerifyOptions, Verif
 use crate::changes::ObjectId;
 use crate::changes::patch::apply::apply_to;
 use crate::changes::repo::{Objects, RepoError};
+use crate::evidence::sign::PublicKey;
 use crate::report::Mechanism;
 
 /// The hidden command by which the binary becomes a reader.
@@ -79,13 +80,16 @@ fn look(dir: &Directory, orders: &Orders) -> VerifyResult {
             return VerifyResult::unread(ProblemKind::Patch, super::PATCH, format!("--repo: {error}"));
         }
     };
+    // Without one of its keys evidence could be shown as signed by another, or as unsigned.
+    let Some(keys) = orders.keys.iter().map(PublicKey::from_bytes).collect::<Option<Vec<_>>>() else {
+        return VerifyResult::unread(ProblemKind::Signature, super::STATEMENT, "--key: a key did not arrive");
+    };
     let options = VerifyOptions {
         nonce: orders.nonce.as_deref(),
         max_age: orders.max_age_us.map(Duration::from_micros),
         now: orders.now,
         patch_check: repo.as_ref().map(|repo| repo as &dyn PatchCheck),
-        // Keys come as bytes among the orders; nothing could be opened here any more.
-        authenticity: None,
+        keys: &keys,
         require_signature: orders.require_signature,
         max_artifact: orders.max_artifact,
         max_bytes: orders.max_bytes,

@@ -17,6 +17,7 @@ use crate::verdict::{Blocker, Verdict};
 mod agreement;
 mod files;
 mod rules;
+mod signed;
 
 const PATCH_TEXT: &str = "\
 diff --git a/src/a.rs b/src/a.rs
