@@ -66,6 +66,15 @@ fn events_and_their_sources_are_the_programs() {
 }
 
 #[test]
+fn schemas_are_the_programs() {
+    let documented: Vec<(String, String)> =
+        table("Schemas").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
+    let own: Vec<(String, String)> =
+        crate::schema::ALL.iter().map(|one| (one.name.to_owned(), one.version.to_owned())).collect();
+    assert_eq!(documented, own);
+}
+
+#[test]
 fn mechanisms_of_limits_are_the_programs() {
     let documented: Vec<String> = table("Limits").into_iter().map(|row| row[0].clone()).collect();
     let mut own: Vec<&str> = crate::run::limit_mechanisms().to_vec();

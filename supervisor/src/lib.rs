@@ -8,10 +8,12 @@ pub mod engine;
 pub mod event;
 pub mod evidence;
 pub mod exit;
+pub mod governance;
 pub mod mend;
 pub mod profile;
 pub mod report;
 pub mod run;
+pub mod schema;
 pub mod verdict;
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod limits;
 mod matrix;
 mod proofs;
 mod refused;
+mod schemas;
 mod shell;
 mod space;
 mod support;

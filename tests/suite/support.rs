@@ -115,6 +115,7 @@ pub(crate) fn verify(outcome: &Outcome, repo: &TestRepo<'_>) -> Outcome {
 
 /// Asserts that `proctor verify` finds nothing wrong with a run's evidence.
 pub(crate) fn verifies(outcome: &Outcome, repo: &TestRepo<'_>) {
+    crate::schemas::hold(outcome);
     let verified = verify(outcome, repo);
     assert_eq!(verified.code, Some(0), "{verified:#?}\nof {outcome:#?}");
 }
@@ -158,6 +159,7 @@ pub(crate) fn fails(outcome: &Outcome, repo: &TestRepo<'_>, code: i32, blockers:
     }
     // What could not be written cannot be verified; everything else can, whatever the verdict is.
     if blockers.contains(&"artifact_write_failed") {
+        crate::schemas::hold(outcome);
         assert_eq!(verify(outcome, repo).code, Some(4));
     } else {
         verifies(outcome, repo);

@@ -10,6 +10,7 @@ mod output;
 mod read;
 mod run;
 pub mod run_args;
+mod schema;
 mod shell;
 mod verify;
 mod why;
@@ -69,6 +70,9 @@ enum Command {
         after_help = "Example:\n  proctor doctor --json\n\nExit code 0: level full; 3: a run would be refused."
     )]
     Doctor,
+    /// Print the JSON Schema of a record or profile; without a name, list them
+    #[command(after_help = schema::EXAMPLE)]
+    Schema(schema::SchemaArgs),
     /// The process in which `verify` has evidence read
     #[command(hide = true)]
     EvidenceReader,
@@ -117,6 +121,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Learn(args) => learn::run(*args, cli.json),
         Command::Keygen(args) => keygen::run(&args, cli.json),
         Command::Doctor => doctor::run(cli.json),
+        Command::Schema(args) => schema::run(&args, cli.json),
         Command::EvidenceReader | Command::FakeBackend { .. } => ExitCode::Defect,
     };
     code.into()

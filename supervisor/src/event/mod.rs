@@ -16,6 +16,7 @@ pub use time::{Clock, SystemClock, format_micros, now_micros, parse_micros};
 pub use types::{EventType, Source, SpanKind, Trust};
 pub use writer::{Emitted, EventError, EventIndex, EventLimits, EventLogEnd, EventWriter};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -29,23 +30,28 @@ pub const FIRST_PREV: &str = "00000000000000000000000000000000000000000000000000
 pub const MAX_LINE: usize = 1 << 20;
 
 /// Where in a raw log a backend said it. Every text in here is the backend's own, cut at 256 bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Native {
     /// Stream: `stdout`, `stderr`, or NAME of `backend.NAME.log`.
+    #[schemars(length(min = 1, max = 256))]
     pub stream: String,
     /// Line in that stream, from 1.
+    #[schemars(range(min = 1))]
     pub line: u64,
     /// Byte offset of that line's first byte in the raw log.
     pub offset: u64,
     /// The backend's own name for the kind of event.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
     pub kind: Option<String>,
     /// The backend's own identifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
     pub id: Option<String>,
     /// The backend's own time, as it wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
     pub ts: Option<String>,
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::BufRead;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
@@ -16,6 +17,7 @@ use super::time::parse_micros;
 use super::types::{EventType, Source, SpanKind, Trust};
 use super::writer::EventIndex;
 use super::{FIRST_PREV, MAX_LINE, Native, SCHEMA};
+use crate::schema::kinds;
 
 /// What a reader takes.
 #[derive(Debug, Clone, Copy)]
@@ -35,16 +37,19 @@ impl Default for ReadLimits {
 }
 
 /// One line of the log.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Event {
     /// `events/v1`.
+    #[schemars(extend("const" = SCHEMA))]
     pub schema: String,
     /// The run.
+    #[schemars(with = "kinds::RunId")]
     pub run_id: String,
     /// Place, from 0.
     pub seq: u64,
     /// The supervisor's time.
+    #[schemars(with = "kinds::Timestamp")]
     pub ts: String,
     /// What happened.
     #[serde(rename = "type")]
@@ -55,6 +60,7 @@ pub struct Event {
     pub trust: Trust,
     /// Binds the events of one call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
     pub call_id: Option<String>,
     /// Where the backend said it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -62,6 +68,7 @@ pub struct Event {
     /// The particulars.
     pub data: Map<String, Value>,
     /// SHA-256 of the line before.
+    #[schemars(with = "kinds::Sha256")]
     pub prev: String,
 }
 

@@ -1,12 +1,16 @@
 //! What the digest manifest says of one artifact: an in-toto resource descriptor.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::schema::kinds;
+
 /// An artifact's name, digest and size (in-toto attestation framework, ResourceDescriptor v1).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResourceDescriptor {
     /// Plain file name within the evidence directory.
+    #[schemars(with = "kinds::ArtifactName")]
     pub name: String,
     /// Its digest.
     pub digest: Digest,
@@ -15,15 +19,16 @@ pub struct ResourceDescriptor {
 }
 
 /// A digest set of one algorithm.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Digest {
     /// SHA-256, lower-case hex.
+    #[schemars(with = "kinds::Sha256")]
     pub sha256: String,
 }
 
 /// What in-toto has no field for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Annotations {
     /// Bytes.

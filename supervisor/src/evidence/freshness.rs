@@ -1,11 +1,13 @@
 //! What shows that evidence was made by this run, at that time, on that kernel; and the names of runs.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{format_micros, now_micros};
+use crate::schema::kinds;
 
 /// Where the nonce came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NonceSource {
     /// The caller gave it: evidence that holds it was made after it was given.
@@ -16,31 +18,40 @@ pub enum NonceSource {
 }
 
 /// The freshness proof.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Freshness {
     /// Lower-case hex.
+    #[schemars(with = "kinds::Nonce")]
     pub nonce: String,
     /// Whose.
     pub nonce_source: NonceSource,
     /// The run.
+    #[schemars(with = "kinds::RunId")]
     pub run_id: String,
     /// Wall clock at the start, RFC 3339.
+    #[schemars(with = "kinds::Timestamp")]
     pub wall_start: String,
     /// Wall clock at the end, RFC 3339.
+    #[schemars(with = "kinds::Timestamp")]
     pub wall_end: String,
     /// By the monotonic clock (CLOCK_BOOTTIME: time asleep counts), nanoseconds.
     pub monotonic_duration_ns: u64,
     /// `/proc/sys/kernel/random/boot_id`; null where it cannot be read.
+    #[schemars(with = "Option<kinds::Uuid>")]
     pub boot_id: Option<String>,
     /// Commit the run is about; null where the run never got so far.
+    #[schemars(with = "Option<kinds::ObjectId>")]
     pub base_commit: Option<String>,
     /// Its tree.
+    #[schemars(with = "Option<kinds::ObjectId>")]
     pub base_tree: Option<String>,
     /// Tree of the result; null where there is none.
+    #[schemars(with = "Option<kinds::ObjectId>")]
     pub result_tree: Option<String>,
     /// True: every artifact was made exclusively by this run after its start (recorded by the supervisor; file times
     /// prove nothing).
+    #[schemars(extend("const" = true))]
     pub artifacts_created_exclusively: bool,
 }
 

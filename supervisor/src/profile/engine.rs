@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::MountRule;
@@ -13,6 +14,7 @@ use super::raw::{RawEnv, Text, Texts};
 use super::source::SourceText;
 use super::view::{self, RawMount};
 use crate::event::Source;
+use crate::schema::kinds;
 
 /// Names and texts of the registry.
 pub const EMBEDDED: &[(&str, &str)] = &[
@@ -47,7 +49,7 @@ pub struct EngineProfile {
 }
 
 /// How many arguments an engine takes after `--`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub struct Arguments {
     /// At least.
@@ -71,7 +73,7 @@ pub struct RequiredEvent {
 }
 
 /// Phases of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// The backend runs.
@@ -83,7 +85,7 @@ pub enum Phase {
 }
 
 /// Sources of events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EventSource {
     /// Observed by Proctor.
@@ -111,12 +113,14 @@ impl From<EventSource> for Source {
 }
 
 /// An engine's file.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub struct RawEngine {
     /// Must equal the file's name.
+    #[schemars(with = "kinds::Name")]
     pub name: Text,
     /// For people.
+    #[schemars(with = "String")]
     pub description: Text,
     /// Needs the operator's word.
     pub gated: bool,
@@ -126,25 +130,29 @@ pub struct RawEngine {
     pub required: Vec<RawRequired>,
     /// Own paths in the work tree.
     #[serde(default)]
+    #[schemars(with = "Option<Vec<String>>")]
     pub scratch: Texts,
     /// Steering paths in the work tree.
     #[serde(default)]
+    #[schemars(with = "Option<Vec<String>>")]
     pub masked: Texts,
     /// Mounts.
     #[serde(default)]
     pub mounts: Vec<RawMount>,
     /// Variables.
     #[serde(default)]
+    #[schemars(with = "kinds::MapOf<kinds::VariableName, String>")]
     pub env: RawEnv,
 }
 
 /// `[[required]]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub struct RawRequired {
     /// Phase.
     pub phase: Phase,
     /// Event type.
+    #[schemars(with = "kinds::EventTypeName")]
     pub event: Text,
     /// Source.
     pub source: EventSource,

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -12,6 +13,7 @@ use super::host::HostEnv;
 use super::raw::{RawEnv, Text, Texts};
 use super::source::{SourceText, WorkTree};
 use super::{MountMode, MountRule, layers, mounts, values};
+use crate::schema::kinds;
 
 /// Names and texts of the embedded views.
 pub const EMBEDDED: &[(&str, &str)] = &[
@@ -29,29 +31,34 @@ const NEVER: &[&str] = &["/run", "/var/run", "/sys", "/proc", "/dev", "/boot"];
 const NEVER_WHOLE: &[&str] = &["/home", "/root", "/var", "/etc", "/tmp", "/srv", "/mnt", "/media"];
 
 /// A view's file.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub struct RawView {
     /// For people.
+    #[schemars(with = "String")]
     pub description: Text,
     /// What is seen.
     #[serde(default)]
     pub mounts: Vec<RawMount>,
     /// Variables.
     #[serde(default)]
+    #[schemars(with = "kinds::MapOf<kinds::VariableName, String>")]
     pub env: RawEnv,
     /// Directories put before the base `PATH`.
     #[serde(default)]
+    #[schemars(with = "Option<Vec<kinds::PathTemplate>>")]
     pub path: Texts,
 }
 
 /// `[[mounts]]` of a view or an engine.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub struct RawMount {
     /// Path, the same outside and inside; placeholders are replaced.
+    #[schemars(with = "kinds::PathTemplate")]
     pub path: Text,
     /// `ro`, `rw`, `overlay` or `private`.
+    #[schemars(with = "kinds::MountModeName")]
     pub mode: Text,
     /// True where a host may lack it.
     #[serde(default)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use proctor_sandbox::launch::Launcher;
 use proctor_sandbox::spec::Level;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::approve::Approver;
 use super::backend::{BackendRun, Needs, Settled};
@@ -28,6 +28,7 @@ use crate::changes::survey::{Survey, survey};
 use crate::event::{EventLimits, EventType, EventWriter, NewEvent, Source, hex};
 use crate::evidence::{self, EvidenceDir, EvidenceDirError, FreshnessStart, Published, REQUIRED, payload};
 use crate::exit::ExitCode;
+use crate::governance::{self, Decision, Record as _};
 use crate::profile::{self, HostEnv, HostFacts, MutationMode, Resolved, TestChoice};
 use crate::report::{DenialInfo, GitChanges, Observed, Report};
 use crate::verdict::{
@@ -327,16 +328,18 @@ impl Run<'_> {
             event = event.with("task_sha256", sha256_hex(task.as_bytes()));
         }
         self.log.emit(event);
-        let decision = json!({
-            "schema_version": "decision/v1",
-            "run_id": self.freshness.run_id,
-            "kind": "ungoverned",
-            "engine": options.engine,
-            "stage": Value::Null,
-            "mutation_mode": mutation_word(options.mutation),
-            "reasons": ["no stage was named: this run is never evidence for a gate"],
-        });
-        let bytes = format!("{decision:#}\n").into_bytes();
+        let mode = match options.mutation {
+            MutationMode::None => governance::MutationMode::None,
+            MutationMode::Discard => governance::MutationMode::Discard,
+            MutationMode::Patch => governance::MutationMode::Patch,
+        };
+        let bytes =
+            Decision::ungoverned(&self.freshness.run_id, &self.freshness.wall_start, &options.engine, mode)
+                .and_then(|decision| decision.to_bytes().map_err(|error| error.to_string()))
+                .unwrap_or_else(|error| {
+                    self.log.defect(format!("the decision: {error}"));
+                    Vec::new()
+                });
         // A failure is remembered by the directory.
         let _ = self.evidence.write_whole(evidence::DECISION, &bytes);
         let _ = self.evidence.write_whole(evidence::PROFILE, self.plan.resolved.policy_text.as_bytes());

@@ -5,13 +5,14 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 macro_rules! blocker_codes {
     ($($(#[$doc:meta])+ $variant:ident = $name:literal;)+) => {
         /// Why a run is not a pass (docs/contracts.md). The order is the one in which blockers are listed.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
         pub enum BlockerCode { $($(#[$doc])+ #[serde(rename = $name)] $variant,)+ }
 
         impl BlockerCode {
@@ -95,7 +96,7 @@ impl fmt::Display for BlockerCode {
 }
 
 /// One reason why a run is not a pass.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Blocker {
     /// Which.
@@ -103,6 +104,7 @@ pub struct Blocker {
     /// What was wrong, in one sentence.
     pub message: String,
     /// The particulars, for machines.
+    #[schemars(with = "Option<serde_json::Map<String, Value>>")]
     pub detail: Value,
     /// What to do about it.
     pub remedy: String,

@@ -10,12 +10,13 @@ pub use blocker::{Blocker, BlockerCode, remedy};
 pub use facts::*;
 pub use rules::EVENT_CAP;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::ExitCode;
 
 /// Pass or fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Every required artifact and event is there and no blocker holds.

@@ -10,6 +10,7 @@ use super::agree::Out;
 use super::seen::{Ended, Held, Seen};
 use super::{Contents, ProblemKind};
 use crate::changes::classify::steers_tests;
+use crate::governance::Stage;
 use crate::report::{PathText, Report, ReviewStatus, TestStatus};
 use crate::verdict::{BlockerCode, Status};
 
@@ -102,12 +103,15 @@ fn itself(report: &Report, out: &mut Out<'_>) {
 fn decision(report: &Report, contents: &Contents, out: &mut Out<'_>) {
     if let Some(decision) = &contents.decision {
         for (field, here, there) in [
-            ("schema_version of a decision", Some("decision/v1"), Some(decision.schema_version.as_str())),
-            ("run_id", Some(report.run_id.as_str()), Some(decision.run_id.as_str())),
+            ("run_id", Some(report.run_id.as_str()), decision.run_id.as_ref().map(|id| id.as_str())),
             ("decision.kind", Some(report.decision.kind.as_str()), Some(decision.kind.as_str())),
-            ("engine.name", Some(report.engine.name.as_str()), Some(decision.engine.as_str())),
-            ("stage", report.stage.as_deref(), decision.stage.as_deref()),
-            ("mutation_mode", Some(report.mutation_mode.as_str()), Some(decision.mutation_mode.as_str())),
+            ("engine.name", Some(report.engine.name.as_str()), Some(decision.selected_backend.as_str())),
+            ("stage", report.stage.as_deref(), decision.stage.map(Stage::as_str)),
+            (
+                "mutation_mode",
+                Some(report.mutation_mode.as_str()),
+                Some(decision.allowed_mutation_mode.as_str()),
+            ),
         ] {
             differ(out, field, DECISION, &Value::from(here), &Value::from(there));
         }

@@ -251,7 +251,7 @@ struct Contents {
     patch: Option<PatchFiles>,
     test: Option<(TestBegin, TestEnd)>,
     test_empty: bool,
-    decision: Option<parts::Decision>,
+    decision: Option<crate::governance::Decision>,
     profile: Option<EffectiveProfile>,
     trace: Option<traced::Traced>,
 }

@@ -2,22 +2,10 @@
 
 use std::io::{BufRead, Read};
 
-use serde::Deserialize;
-
 use super::super::MARKDOWN;
 use super::super::testlog::{self, TestBegin, TestEnd};
+use crate::governance::{Decision, Record as _};
 use crate::report::{Report, markdown};
-
-/// `decision.json`, as far as a report says it too.
-#[derive(Debug, Deserialize)]
-pub(super) struct Decision {
-    pub(super) schema_version: String,
-    pub(super) run_id: String,
-    pub(super) kind: String,
-    pub(super) engine: String,
-    pub(super) stage: Option<String>,
-    pub(super) mutation_mode: String,
-}
 
 fn unreadable(error: std::io::Error) -> String {
     format!("cannot be read: {error}")
@@ -27,7 +15,7 @@ fn unreadable(error: std::io::Error) -> String {
 pub(super) fn decision(input: &mut impl Read) -> Result<Decision, String> {
     let mut bytes = Vec::new();
     input.read_to_end(&mut bytes).map_err(unreadable)?;
-    serde_json::from_slice(&bytes).map_err(|error| format!("is no decision: {error}"))
+    Decision::parse(&bytes).map_err(|error| error.to_string())
 }
 
 /// The frame of `test.log`, from its two ends; nothing in an empty one.

@@ -377,11 +377,12 @@ fn both_sides_of_a_difference_are_named() {
 #[test]
 fn decision_trace_and_rendering_are_of_this_report() {
     for (field, value, why) in [
-        ("run_id", "x", "decision.json says \"x\""),
-        ("engine", "codex", "engine.name is \"fake\", decision.json says \"codex\""),
-        ("mutation_mode", "none", "mutation_mode is \"patch\", decision.json says \"none\""),
-        ("stage", "default", "stage is null, decision.json says \"default\""),
-        ("schema_version", "decision/v9", "decision.json says \"decision/v9\""),
+        ("run_id", "r-20260601T120000-abcdef", "decision.json says \"r-20260601T120000-abcdef\""),
+        ("run_id", "x", "decision.json: is no decision/v1: \"x\" is no run id"),
+        ("selected_backend", "codex", "engine.name is \"fake\", decision.json says \"codex\""),
+        ("allowed_mutation_mode", "none", "mutation_mode is \"patch\", decision.json says \"none\""),
+        ("stage", "candidate-default", "decision.json: kind is ungoverned, and it names a stage"),
+        ("schema_version", "decision/v9", "decision.json: has schema_version \"decision/v9\""),
     ] {
         let mut run = Run::new();
         run.decision[field] = value.into();
@@ -389,7 +390,7 @@ fn decision_trace_and_rendering_are_of_this_report() {
     }
     let mut run = Run::new();
     run.decision = json!([]);
-    one(&run.write(|_| {}).problems(), "decision.json: is no decision");
+    one(&run.write(|_| {}).problems(), "decision.json: is no decision/v1");
     let mut run = Run::new();
     run.trace_run = "r-20260601T120000-abcdef".into();
     one(&run.write(|_| {}).problems(), "trace.jsonl: line 1: is of run \"r-20260601T120000-abcdef\"");

@@ -8,6 +8,7 @@ use super::*;
 use crate::event::{EventLimits, EventType, EventWriter, Native, NewEvent, Source, now_micros};
 use crate::evidence::{EvidenceDir, FreshnessStart, STDERR, STDOUT, payload, testlog, trace};
 use crate::exit::ExitCode;
+use crate::governance::{Decision, MutationMode};
 use crate::profile::policy;
 use crate::report::{
     ChangeKind, FileChange, LimitInfo, PathText, ReviewStatus, TestStatus, markdown, sample,
@@ -84,10 +85,9 @@ impl Run {
         ];
         limits(&profile, &mut report);
         report.usage.entry("backend".into()).or_default().output = Some(OUT.len() as u64);
-        let decision = json!({
-            "schema_version": "decision/v1", "run_id": report.run_id, "kind": "ungoverned", "engine": "fake",
-            "stage": null, "mutation_mode": "patch", "reasons": [],
-        });
+        let decision =
+            Decision::ungoverned(&report.run_id, &report.run_start, "fake", MutationMode::Patch).unwrap();
+        let decision = serde_json::to_value(decision).unwrap();
         Self {
             decision,
             profile,
