@@ -85,6 +85,32 @@ fn mechanisms_of_limits_are_the_programs() {
 }
 
 #[test]
+fn rows_of_the_failure_matrix_are_the_programs() {
+    use crate::matrix::Expected;
+    use crate::matrix::fixture::Engine;
+
+    let listed = |items: Vec<String>| if items.is_empty() { "–".to_owned() } else { items.join(", ") };
+    let set = crate::matrix::set::Set::embedded().unwrap();
+    let own: Vec<Vec<String>> = set
+        .rows
+        .iter()
+        .map(|row| {
+            let expected = Expected::new(&row.fixture, row.fixture.played(Engine::Fake).unwrap());
+            vec![
+                row.name.clone(),
+                listed(expected.blockers.iter().map(ToString::to_string).collect()),
+                listed(expected.events.iter().map(ToString::to_string).collect()),
+                expected.exit.to_string(),
+                expected.verify.to_string(),
+            ]
+        })
+        .collect();
+    let documented: Vec<Vec<String>> =
+        table("Failure matrix").into_iter().filter(|row| row.len() == own[0].len()).collect();
+    assert_eq!(documented, own);
+}
+
+#[test]
 fn artifacts_are_the_programs() {
     let documented: Vec<String> = table("Artifacts").into_iter().map(|row| row[0].clone()).collect();
     for name in REQUIRED.iter().chain(&UNNAMED[..2]) {

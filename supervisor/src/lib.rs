@@ -9,6 +9,7 @@ pub mod event;
 pub mod evidence;
 pub mod exit;
 pub mod governance;
+pub mod matrix;
 pub mod mend;
 pub mod profile;
 pub mod report;

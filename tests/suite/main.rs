@@ -19,6 +19,7 @@ mod judges;
 mod learn;
 mod limits;
 mod matrix;
+mod matrix_command;
 mod proofs;
 mod refused;
 mod schemas;

@@ -6,6 +6,7 @@ mod doctor;
 mod explain;
 mod keygen;
 mod learn;
+mod matrix;
 mod output;
 mod read;
 mod run;
@@ -76,6 +77,11 @@ enum Command {
     /// The process in which `verify` has evidence read
     #[command(hide = true)]
     EvidenceReader,
+    /// Run the failure fixtures by the ordinary path and show expected against got
+    Matrix(matrix::MatrixArgs),
+    /// The run of one row of the matrix
+    #[command(hide = true)]
+    MatrixRow(matrix::MatrixRowArgs),
     /// The player of the engine `fake`, as it runs inside the sandbox
     #[command(hide = true)]
     FakeBackend {
@@ -121,6 +127,8 @@ pub fn main() -> std::process::ExitCode {
         Command::Learn(args) => learn::run(*args, cli.json),
         Command::Keygen(args) => keygen::run(&args, cli.json),
         Command::Doctor => doctor::run(cli.json),
+        Command::Matrix(args) => matrix::run(&args, cli.json),
+        Command::MatrixRow(args) => matrix::row(&args),
         Command::Schema(args) => schema::run(&args, cli.json),
         Command::EvidenceReader | Command::FakeBackend { .. } => ExitCode::Defect,
     };

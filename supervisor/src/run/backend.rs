@@ -228,6 +228,8 @@ fn announce(needs: &Needs<'_>, started: &Started) {
             .with("engine", needs.plan.resolved.options.engine.clone())
             .with("argv", argv),
     );
+    // Whoever looks at the log while the backend runs sees that it does.
+    needs.log.flush();
 }
 
 /// `/dev/null`, or a pipe by which answers come.
