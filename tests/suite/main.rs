@@ -7,6 +7,7 @@ mod bad_input;
 mod basics;
 mod blockers;
 mod changes;
+mod defects;
 mod denials;
 mod disallowed;
 mod disk_layer;

@@ -2,6 +2,7 @@
 //!
 //! Results for machines go to standard output, everything for people to standard error.
 
+mod defect;
 mod doctor;
 mod explain;
 mod keygen;
@@ -92,6 +93,10 @@ enum Command {
 
 /// Parses the command line, does what it says, and gives the exit code.
 pub fn main() -> std::process::ExitCode {
+    defect::told(command)
+}
+
+fn command() -> std::process::ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
