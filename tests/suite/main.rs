@@ -35,6 +35,7 @@ mod untouched;
 mod verify;
 mod verify_reader;
 mod why;
+mod write_failures;
 
 use std::path::Path;
 

@@ -10,8 +10,14 @@ use rustix::process::Signal;
 
 use crate::support::{each, fails, meanwhile, passes, run, sh, signal};
 
+/// A marker of one test's own.
+pub(crate) fn marker_of(repo: &TestRepo<'_>, kind: &str) -> String {
+    let tag = repo.world().path("").file_name().expect("a name").to_string_lossy().replace('-', "_");
+    format!("MARK_{kind}_{tag}")
+}
+
 /// Processes that have `marker` in their arguments or environment, Proctor and this suite left out.
-fn alive(marker: &str) -> Vec<String> {
+pub(crate) fn alive(marker: &str) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
         let name = entry.file_name();
@@ -31,7 +37,7 @@ fn alive(marker: &str) -> Vec<String> {
 }
 
 /// Asserts that nothing with the marker is alive within a second.
-fn all_dead(marker: &str) {
+pub(crate) fn all_dead(marker: &str) {
     let deadline = Instant::now() + Duration::from_secs(1);
     loop {
         let left = alive(marker);

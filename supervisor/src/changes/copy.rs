@@ -8,6 +8,7 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
@@ -22,6 +23,8 @@ pub use scan::scan;
 
 const RESOLVE: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
+/// Bytes that are copied between two looks at whether to stop.
+const CHUNK: u64 = 16 << 20;
 /// Directories within one another.
 const MAX_DEPTH: usize = 200;
 /// Longer than any tick of the clock that the kernel stamps files with: what is changed after the copy was made has a
@@ -52,6 +55,9 @@ pub enum CopyError {
         /// The limit.
         limit: u64,
     },
+    /// Whoever wanted it wants it no more.
+    #[error("the copy of the work tree was given up")]
+    Stopped,
     /// Too deep.
     #[error("the work tree has more than {MAX_DEPTH} directories within one another at {}; level landlock cannot copy that", show(.path))]
     TooDeep {
@@ -105,6 +111,8 @@ pub struct CopyOptions<'a> {
     pub owner: Option<(u32, u32)>,
     /// Bytes of all files together.
     pub max_bytes: u64,
+    /// Once this is set there is nothing to go on for.
+    pub stop: &'a AtomicBool,
 }
 
 struct Copier<'a> {
@@ -190,6 +198,7 @@ impl Copier<'_> {
             return Err(CopyError::TooDeep { path: path.to_vec() });
         }
         for name in names(from, path)? {
+            self.go_on()?;
             let full = tree::join(path, name.to_bytes());
             let stat = rustix::fs::statat(from, &name, AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(failed(&full, "fstatat"))?;
@@ -224,6 +233,10 @@ impl Copier<'_> {
             }
         }
         Ok(())
+    }
+
+    fn go_on(&self) -> Result<(), CopyError> {
+        if self.options.stop.load(Ordering::Acquire) { Err(CopyError::Stopped) } else { Ok(()) }
     }
 
     fn own(&self, fd: &OwnedFd, path: &[u8]) -> Result<(), CopyError> {
@@ -280,10 +293,20 @@ impl Copier<'_> {
                             failed(path, "fcntl")(Errno::from_io_error(&e).unwrap_or(Errno::IO))
                         })?),
                     );
+                let mut copied = 0;
                 // One more byte than there may be: a file that grows meanwhile is seen.
-                let mut limited = io::Read::take(&mut source, left.saturating_add(1));
-                io::copy(&mut limited, &mut target)
-                    .map_err(|e| failed(path, "copy")(Errno::from_io_error(&e).unwrap_or(Errno::IO)))?
+                while copied <= left {
+                    let chunk = CHUNK.min(left.saturating_add(1) - copied);
+                    let mut limited = io::Read::take(&mut source, chunk);
+                    let now = io::copy(&mut limited, &mut target)
+                        .map_err(|e| failed(path, "copy")(Errno::from_io_error(&e).unwrap_or(Errno::IO)))?;
+                    if now == 0 {
+                        break;
+                    }
+                    copied += now;
+                    self.go_on()?;
+                }
+                copied
             }
         };
         if copied > left {

@@ -20,12 +20,16 @@ pub enum Step {
     Create,
     /// Writing.
     Write,
+    /// Reading what was written, behind the writer.
+    Read,
     /// Looking at the finished file.
     Stat,
     /// Making it durable.
     Sync,
     /// Renaming the report into place.
     Rename,
+    /// Finding the directory again at its path.
+    Place,
 }
 
 impl Step {
@@ -35,9 +39,11 @@ impl Step {
         match self {
             Self::Create => "create",
             Self::Write => "write",
+            Self::Read => "read again",
             Self::Stat => "stat",
             Self::Sync => "sync",
             Self::Rename => "rename",
+            Self::Place => "find its directory again",
         }
     }
 }

@@ -13,9 +13,11 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::io::{Errno, retry_on_intr};
 use sha2::{Digest as _, Sha256};
 
 use super::artifact::{Artifact, ArtifactError, Step};
@@ -40,7 +42,7 @@ pub enum EvidenceDirError {
         /// What was being done.
         step: &'static str,
         /// Why not.
-        errno: rustix::io::Errno,
+        errno: Errno,
     },
     /// Something is in it.
     #[error("evidence directory {} is not empty: evidence is never written over; give a new or empty one with --evidence DIR", path.display())]
@@ -57,6 +59,12 @@ pub enum EvidenceDirError {
         owner: u32,
         /// Ours.
         own: u32,
+    },
+    /// Another run writes to it, or it is being removed.
+    #[error("evidence directory {} is in use by another run or by `proctor gc`; give another place with --evidence DIR", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
     },
 }
 
@@ -167,9 +175,11 @@ pub struct Published {
 /// An evidence directory that this process makes.
 #[derive(Debug)]
 pub struct EvidenceDir {
+    /// Holds a lock (flock(2)) as long as the run lives: nobody else may take the directory for a dead run's.
     fd: OwnedFd,
     path: PathBuf,
     shared: Arc<Shared>,
+    published: AtomicBool,
 }
 
 impl EvidenceDir {
@@ -184,13 +194,11 @@ impl EvidenceDir {
         };
         let io = |step: &'static str| {
             let system = system(step);
-            move |error: std::io::Error| {
-                system(rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO))
-            }
+            move |error: std::io::Error| system(Errno::from_io_error(&error).unwrap_or(Errno::IO))
         };
         make_parents(path).map_err(io("make the directory above it"))?;
         match rustix::fs::mkdir(path, Mode::RWXU) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(system("make it")(errno)),
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -201,13 +209,23 @@ impl EvidenceDir {
         if owner != own {
             return Err(EvidenceDirError::Foreign { path: path.to_owned(), owner, own });
         }
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Err(EvidenceDirError::InUse { path: path.to_owned() }),
+            // A file system without locks: `gc`, which needs one too, leaves the directory alone.
+            Ok(()) | Err(_) => {}
+        }
         // Looked into before it is touched: a directory that is refused stays as it is. And once more when nobody else
         // may write into it any more.
         empty(&file, path)?;
         rustix::fs::fchmod(&file, Mode::RWXU).map_err(system("make it private"))?;
         empty(&file, path)?;
         sync_parent(path).map_err(io("make it durable"))?;
-        Ok(Self { fd: file.into(), path: path.to_owned(), shared: Arc::new(Shared::default()) })
+        Ok(Self {
+            fd: file.into(),
+            path: path.to_owned(),
+            shared: Arc::new(Shared::default()),
+            published: AtomicBool::new(false),
+        })
     }
 
     /// Where it is, as it was named: for people. Files are reached by [`EvidenceDir::fd`].
@@ -290,6 +308,11 @@ impl EvidenceDir {
         self.shared.fail(ArtifactError::io(name, Step::Write, error));
     }
 
+    /// As [`EvidenceDir::fail`], from the error of reading a raw log behind its writer: it is not what was written.
+    pub fn fail_read(&self, name: &str, error: &std::io::Error) {
+        self.shared.fail(ArtifactError::io(name, Step::Read, error));
+    }
+
     /// The finished artifacts, by name: the digest manifest.
     #[must_use]
     pub fn manifest(&self) -> Vec<ResourceDescriptor> {
@@ -330,8 +353,66 @@ impl EvidenceDir {
     }
 
     /// Makes the content of every artifact durable that is not yet; their names follow in
-    /// [`EvidenceDir::publish_report`]. What fails counts as not written.
+    /// [`EvidenceDir::publish_report`]. What fails counts as not written, and so does a finished artifact whose name no
+    /// longer leads to the file that was written.
     pub fn sync(&self) -> bool {
+        let displaced = self.displaced();
+        let in_place = displaced.is_empty();
+        for error in displaced {
+            self.shared.fail(error);
+        }
+        self.sync_content() && in_place
+    }
+
+    /// Finished artifacts that somebody removed, replaced, linked or wrote to.
+    fn displaced(&self) -> Vec<ArtifactError> {
+        let entries = self.shared.entries();
+        let finished = entries.iter().filter_map(|(name, entry)| match (&entry.state, &entry.file) {
+            (State::Finished(artifact), Some(file)) => Some((name, file, artifact.annotations.size)),
+            _ => None,
+        });
+        finished.filter_map(|(name, file, size)| self.stands(name, file, size).err()).collect()
+    }
+
+    /// Whether what stands at a name is the file that was written, whole and under no other name.
+    fn stands(&self, name: &str, file: &File, size: u64) -> Result<(), ArtifactError> {
+        let there = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|errno| ArtifactError::system(name, Step::Stat, errno))?;
+        let own = file.metadata().map_err(|error| ArtifactError::io(name, Step::Stat, &error))?;
+        let why = if (there.st_dev, there.st_ino) != (own.dev(), own.ino()) {
+            "another file stands at its name".to_owned()
+        } else if own.nlink() != 1 {
+            format!("it has {} names: it could be changed under another", own.nlink())
+        } else if own.len() != size {
+            format!("{size} bytes were written, the file has {}", own.len())
+        } else {
+            return Ok(());
+        };
+        Err(ArtifactError::plain(name, Step::Stat, &why))
+    }
+
+    /// Whether the directory's path still leads to it: what is printed last is where somebody looks.
+    fn leads_here(&self) -> Result<(), ArtifactError> {
+        let stat = |result: rustix::io::Result<rustix::fs::Stat>| {
+            result.map_err(|errno| ArtifactError::system(REPORT, Step::Place, errno))
+        };
+        let there = stat(rustix::fs::lstat(&self.path))?;
+        let own = stat(rustix::fs::fstat(&self.fd))?;
+        if (there.st_dev, there.st_ino) == (own.st_dev, own.st_ino) {
+            return Ok(());
+        }
+        let why = "another directory stands at its path than the one that the run made";
+        Err(ArtifactError::plain(REPORT, Step::Place, why))
+    }
+
+    /// Takes an artifact back that says something else than the report will: it counts as not written.
+    pub fn withdraw(&self, name: &str, why: &str) {
+        // What cannot be removed is not in the manifest, and so fails every check.
+        let _ = rustix::fs::unlinkat(&self.fd, name, AtFlags::empty());
+        self.shared.fail(ArtifactError::plain(name, Step::Write, why));
+    }
+
+    fn sync_content(&self) -> bool {
         let (mut files, mut finished) = (Vec::new(), Vec::new());
         for (name, entry) in &*self.shared.entries() {
             if let (Some(file), false) = (&entry.file, entry.durable) {
@@ -370,19 +451,21 @@ impl EvidenceDir {
                 format!("it has {} bytes, more than the {MAX_REPORT} that are read again", report.len());
             return Err(ArtifactError::plain(REPORT, Step::Write, &why));
         }
+        if self.published.load(Ordering::Acquire) {
+            return Err(ArtifactError::plain(REPORT, Step::Create, "it stands already"));
+        }
         let sha256 = hex::encode(&Sha256::digest(report));
         let digest_line = format!("{sha256}  {REPORT}\n");
         let mut parts: Vec<(&str, &[u8])> = vec![(PARTIAL, report), (REPORT_DIGEST, digest_line.as_bytes())];
         parts.extend(statement.map(|statement| (STATEMENT, statement)));
         let mut made = Vec::new();
-        let result = self.put_in_place(&parts, &mut made);
-        if result.is_err() {
-            // What cannot be a report must not look like one in the making; the first error is what matters.
-            for (name, _) in made {
-                let _ = rustix::fs::unlinkat(&self.fd, name.as_str(), AtFlags::empty());
+        match self.put_in_place(&parts, &mut made) {
+            Ok(()) => {
+                self.published.store(true, Ordering::Release);
+                Ok(Published { sha256, size: report.len() as u64 })
             }
+            Err(error) => Err(self.take_back(made, error)),
         }
-        result.map(|()| Published { sha256, size: report.len() as u64 })
     }
 
     fn put_in_place(
@@ -390,6 +473,7 @@ impl EvidenceDir {
         parts: &[(&str, &[u8])],
         made: &mut Vec<(String, Arc<File>)>,
     ) -> Result<(), ArtifactError> {
+        self.leads_here()?;
         for (name, bytes) in parts {
             let file = Arc::new(self.exclusive(name)?);
             made.push(((*name).to_owned(), Arc::clone(&file)));
@@ -398,12 +482,53 @@ impl EvidenceDir {
         if let Some(error) = sync_all(made).into_iter().next() {
             return Err(error);
         }
-        let sync_dir =
-            || rustix::fs::fsync(&self.fd).map_err(|errno| ArtifactError::system(REPORT, Step::Sync, errno));
+        for ((name, file), (_, bytes)) in made.iter().zip(parts) {
+            self.stands(name, file, bytes.len() as u64)?;
+        }
+        let sync_dir = || {
+            retry_on_intr(|| rustix::fs::fsync(&self.fd))
+                .map_err(|errno| ArtifactError::system(REPORT, Step::Sync, errno))
+        };
         sync_dir()?;
-        rustix::fs::renameat_with(&self.fd, PARTIAL, &self.fd, REPORT, RenameFlags::NOREPLACE)
-            .map_err(|errno| ArtifactError::system(REPORT, Step::Rename, errno))?;
+        self.rename().map_err(|errno| ArtifactError::system(REPORT, Step::Rename, errno))?;
         sync_dir()
+    }
+
+    fn rename(&self) -> rustix::io::Result<()> {
+        match rustix::fs::renameat_with(&self.fd, PARTIAL, &self.fd, REPORT, RenameFlags::NOREPLACE) {
+            // Not every file system knows the flag (renameat2(2): network file systems). The directory is the run's own,
+            // so that looking first is as good.
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                match rustix::fs::statat(&self.fd, REPORT, AtFlags::SYMLINK_NOFOLLOW) {
+                    Err(Errno::NOENT) => rustix::fs::renameat(&self.fd, PARTIAL, &self.fd, REPORT),
+                    Ok(_) => Err(Errno::EXIST),
+                    Err(errno) => Err(errno),
+                }
+            }
+            other => other,
+        }
+    }
+
+    /// After a failure nothing may look like a report, or like one in the making: also where it was in place already and
+    /// only that could not be made durable, and whoever put it there. The first error is what matters.
+    fn take_back(&self, made: Vec<(String, Arc<File>)>, mut error: ArtifactError) -> ArtifactError {
+        let unlink = |name: &str| rustix::fs::unlinkat(&self.fd, name, AtFlags::empty());
+        let report = unlink(REPORT);
+        for (name, file) in made {
+            if !matches!(unlink(&name), Ok(()) | Err(Errno::NOENT)) || name == PARTIAL {
+                // Under whatever name it is left: nobody reads a verdict in an empty file.
+                let _ = file.set_len(0);
+            }
+        }
+        let _ = rustix::fs::fsync(&self.fd);
+        if let Err(errno) = report
+            && errno != Errno::NOENT
+        {
+            let also =
+                format!("; and what stands at {REPORT} counts for nothing but cannot be removed: {errno}");
+            error.why.push_str(&also);
+        }
+        error
     }
 
     fn make(&self, name: &str) -> Result<Arc<File>, ArtifactError> {
@@ -420,7 +545,7 @@ impl EvidenceDir {
 
     fn exclusive(&self, name: &str) -> Result<File, ArtifactError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR)
+        retry_on_intr(|| rustix::fs::openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR))
             .map(File::from)
             .map_err(|errno| ArtifactError::system(name, Step::Create, errno))
     }
@@ -442,7 +567,9 @@ fn sync_all(files: &[(String, Arc<File>)]) -> Vec<ArtifactError> {
         }
     }
     let failure = |(name, file): &(String, Arc<File>)| {
-        rustix::fs::fsync(file).err().map(|errno| ArtifactError::system(name, Step::Sync, errno))
+        retry_on_intr(|| rustix::fs::fsync(file))
+            .err()
+            .map(|errno| ArtifactError::system(name, Step::Sync, errno))
     };
     files.iter().filter_map(failure).collect()
 }

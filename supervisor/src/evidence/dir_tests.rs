@@ -139,11 +139,11 @@ fn what_is_durable_is_not_synced_again_and_what_cannot_be_is_a_failure() {
     let replace = |name: &str| {
         dir.shared.entries().get_mut(name).unwrap().file = Some(Arc::clone(&pipe));
     };
-    assert!(dir.sync());
+    assert!(dir.sync_content());
     replace("patch.diff");
-    assert!(dir.sync(), "finished and durable: left alone");
+    assert!(dir.sync_content(), "finished and durable: left alone");
     replace("trace.jsonl");
-    assert!(!dir.sync(), "an open one is synced each time");
+    assert!(!dir.sync_content(), "an open one is synced each time");
     drop(open);
     let ArtifactFact::Failed { why } = &dir.facts()["trace.jsonl"] else { panic!("{:?}", dir.facts()) };
     assert!(why.contains("make durable") || why.contains("sync"), "{why}");
@@ -166,4 +166,55 @@ fn a_directory_that_is_refused_keeps_its_mode() {
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o1777)).unwrap();
     assert!(EvidenceDir::create(dir.path()).unwrap_err().to_string().contains("is not empty"));
     assert_eq!(std::fs::metadata(dir.path()).unwrap().permissions().mode() & 0o7777, 0o1777);
+}
+
+#[test]
+fn what_no_longer_stands_at_its_name_is_not_written() {
+    let (top, dir) = new();
+    for name in ["gone", "other", "linked", "longer", "sound"] {
+        dir.write_whole(name, b"x").unwrap();
+    }
+    assert!(dir.sync());
+    let at = |name: &str| dir.path().join(name);
+    std::fs::remove_file(at("gone")).unwrap();
+    std::fs::rename(at("other"), top.path().join("other")).unwrap();
+    std::fs::write(at("other"), b"x").unwrap();
+    std::fs::hard_link(at("linked"), top.path().join("linked")).unwrap();
+    std::fs::write(at("longer"), b"xx").unwrap();
+    assert!(!dir.sync());
+    let said = |name: &str| match &dir.facts()[name] {
+        ArtifactFact::Failed { why } => why.clone(),
+        other => panic!("{name}: {other:?}"),
+    };
+    for (name, words) in [
+        ("gone", "No such file"),
+        ("other", "another file stands at its name"),
+        ("linked", "it has 2 names"),
+        ("longer", "1 bytes were written, the file has 2"),
+    ] {
+        assert!(said(name).contains(words), "{}", said(name));
+    }
+    assert_eq!(dir.manifest().into_iter().map(|one| one.name).collect::<Vec<_>>(), ["sound"]);
+}
+
+#[test]
+fn one_directory_is_one_runs() {
+    let (_top, dir) = new();
+    let error = EvidenceDir::create(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("is in use by another run") && error.contains("--evidence DIR"), "{error}");
+    let path = dir.path().to_owned();
+    drop(dir);
+    EvidenceDir::create(&path).unwrap();
+}
+
+#[test]
+fn a_directory_that_was_moved_takes_no_report() {
+    let (top, dir) = new();
+    std::fs::rename(dir.path(), top.path().join("moved")).unwrap();
+    let error = dir.publish_report(b"{}", None).unwrap_err().to_string();
+    assert!(error.contains("report.json: cannot find its directory again"), "{error}");
+    std::fs::create_dir(dir.path()).unwrap();
+    let error = dir.publish_report(b"{}", None).unwrap_err().to_string();
+    assert!(error.contains("another directory stands at its path"), "{error}");
+    assert_eq!(std::fs::read_dir(top.path().join("moved")).unwrap().count(), 0);
 }

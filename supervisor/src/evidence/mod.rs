@@ -44,6 +44,9 @@ pub const DECISION: &str = "decision.json";
 /// The effective profile in its canonical form; its SHA-256 is the profile's digest.
 pub const PROFILE: &str = "profile.json";
 
+/// The reviewer's own output, where there was a reviewer.
+pub const REVIEW_LOG: &str = "review.log";
+
 /// What the digest manifest must name in every report: all required artifacts but the report and its digest.
 pub const REQUIRED: [&str; 9] = [EVENTS, PATCH, TEST_LOG, TRACE, STDOUT, STDERR, DECISION, PROFILE, MARKDOWN];
 /// What the manifest cannot name: the report itself, and what is made from it.

@@ -25,7 +25,7 @@ use crate::capture::tail::LineTail;
 use crate::capture::{Capture, CaptureEnd, output_pipe};
 use crate::engine::{Engine, Said, Stream};
 use crate::event::{EventType, NewEvent, Source};
-use crate::evidence::{EvidenceDir, STDERR, STDOUT, payload};
+use crate::evidence::{ArtifactError, EvidenceDir, STDERR, STDOUT, payload};
 use crate::profile::MutationMode;
 use crate::verdict::{ApprovalOutcome, EngineEnd, ProviderFailure};
 
@@ -68,9 +68,12 @@ pub(super) struct BackendRun {
 /// Why it did not run.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BackendError {
-    /// No raw log, pipe or thread.
+    /// No pipe or thread.
     #[error("{0}")]
     Capture(String),
+    /// No raw log: the directory remembers that.
+    #[error(transparent)]
+    Artifact(ArtifactError),
     /// The sandbox or the program.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -103,7 +106,7 @@ pub(super) struct Needs<'a> {
 struct StreamReader {
     name: &'static str,
     capture: Capture,
-    adapter: JoinHandle<()>,
+    adapter: JoinHandle<std::io::Result<()>>,
 }
 
 /// Runs the backend to its end.
@@ -125,8 +128,12 @@ pub(super) async fn run(needs: Needs<'_>, interrupt: &mut Interrupt) -> Result<B
     let (ask_send, mut asks) = mpsc::unbounded_channel();
     let mut readers = Vec::new();
     for (stream, name, pipe) in [(Stream::Stdout, STDOUT, out_read), (Stream::Stderr, STDERR, err_read)] {
-        let raw = needs.evidence.create_raw(name).map_err(|e| BackendError::Capture(e.to_string()))?;
-        let read_again = needs.evidence.open(name).map_err(|e| BackendError::Capture(e.to_string()))?;
+        let artifact = |error: ArtifactError| {
+            needs.evidence.fail(error.clone());
+            BackendError::Artifact(error)
+        };
+        let raw = needs.evidence.create_raw(name).map_err(artifact)?;
+        let read_again = needs.evidence.open(name).map_err(artifact)?;
         let over = over_send.clone();
         let capture = Capture::start(pipe, raw, b"", options.limits.max_log, move || {
             // The supervisor may be past caring.
@@ -161,6 +168,7 @@ pub(super) async fn run(needs: Needs<'_>, interrupt: &mut Interrupt) -> Result<B
         stdio: vec![stdin, out_write, err_write],
         level: needs.level.level,
         terminal: false,
+        stop: interrupt.flag(),
     };
     let mut started = match sandbox::start(needs.launcher, needs.plan, needs.run_id, needs.memory, wanted) {
         Ok(started) => started,
@@ -246,8 +254,12 @@ fn standard_input(answers: bool) -> std::io::Result<(OwnedFd, Option<OwnedFd>)> 
 
 fn end_reader(reader: StreamReader, evidence: &EvidenceDir, log: &RunLog) -> (&'static str, CaptureEnd) {
     let end = reader.capture.finish();
-    if reader.adapter.join().is_err() {
-        log.defect(format!("the adapter of {} panicked: events and requests may be missing", reader.name));
+    match reader.adapter.join() {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => evidence.fail_read(reader.name, &error),
+        Err(_) => {
+            log.defect(format!("the adapter of {} panicked: events and requests may be missing", reader.name))
+        }
     }
     match &end.error {
         Some(error) => evidence.fail_write(reader.name, error),
@@ -264,7 +276,7 @@ fn interpret(
     log: &Arc<RunLog>,
     heard: &Arc<Mutex<Heard>>,
     asks: mpsc::UnboundedSender<Ask>,
-) -> std::io::Result<JoinHandle<()>> {
+) -> std::io::Result<JoinHandle<std::io::Result<()>>> {
     let asked = AtomicUsize::new(0);
     let adapter = Mutex::new(engine.adapter(stream));
     let log = Arc::clone(log);
@@ -295,7 +307,7 @@ fn interpret(
                 }
             }
         };
-        let result = tail.run(
+        tail.run(
             |line| {
                 let mut said = Vec::new();
                 adapter.lock().unwrap_or_else(PoisonError::into_inner).line(line, &mut said);
@@ -306,10 +318,7 @@ fn interpret(
                 adapter.lock().unwrap_or_else(PoisonError::into_inner).idle(&mut said);
                 take(said);
             },
-        );
-        if let Err(error) = result {
-            log.defect(format!("the adapter of {} could not read its raw log: {error}", stream.as_str()));
-        }
+        )
     })
 }
 

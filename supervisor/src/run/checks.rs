@@ -18,12 +18,10 @@ use super::supervise::{self, Finish, Stop, Times, supervise};
 use super::view;
 use super::watch::Watched;
 use crate::capture::{Capture, output_pipe};
-use crate::evidence::EvidenceDir;
 use crate::evidence::testlog::{self, TestEnd};
+use crate::evidence::{EvidenceDir, REVIEW_LOG};
 use crate::profile::CheckSandbox;
 
-/// The reviewer's own output, beside the required artifacts.
-pub const REVIEW_LOG: &str = "review.log";
 /// Longest line that a reviewer may write to descriptor 3.
 const MAX_WORD: u64 = 4096;
 
@@ -41,12 +39,22 @@ pub(super) struct CheckRun {
     pub word: Vec<u8>,
     /// What was seen of it from below; `None` where nobody watched.
     pub watched: Option<Result<Watched, String>>,
+    /// A signal came before it was started.
+    pub interrupted: bool,
 }
 
 impl CheckRun {
     /// A check that did not run.
     pub(super) fn failed(why: String) -> Self {
-        Self { started: None, finish: Err(why), over_cap: false, output: 0, word: Vec::new(), watched: None }
+        Self {
+            started: None,
+            finish: Err(why),
+            over_cap: false,
+            output: 0,
+            word: Vec::new(),
+            watched: None,
+            interrupted: false,
+        }
     }
 
     /// Exit code and signal of its main process.
@@ -137,16 +145,18 @@ async fn try_run(needs: &Needs<'_>, check: Check<'_>, interrupt: &mut Interrupt)
         stdio,
         level: needs.level.level,
         terminal: false,
+        stop: interrupt.flag(),
     };
     let mut started = match sandbox::start(needs.launcher, needs.plan, needs.run_id, needs.memory, wanted) {
         Ok(started) => started,
         Err(error) => {
+            let interrupted = matches!(error, StartError::Interrupted);
             let why = match error {
                 StartError::Program(e) => format!("the shell could not be started: {e}"),
                 e => format!("its sandbox could not be started: {e}"),
             };
             finish_log(needs.evidence, log_name, capture, is_test, None, Some(why.clone()));
-            return Err(why);
+            return Ok(CheckRun { interrupted, ..CheckRun::failed(why) });
         }
     };
     let watched = supervise::Watched {
@@ -171,7 +181,7 @@ async fn try_run(needs: &Needs<'_>, check: Check<'_>, interrupt: &mut Interrupt)
     let (over_cap, output) =
         finish_log(needs.evidence, log_name, capture, is_test, finish.as_ref().ok(), note);
     let word = word_pipe.map(read_word).unwrap_or_default();
-    Ok(CheckRun { started: Some(started), finish, over_cap, output, word, watched: seen })
+    Ok(CheckRun { started: Some(started), finish, over_cap, output, word, watched: seen, interrupted: false })
 }
 
 fn stop_word(stop: &Stop) -> &'static str {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::checks::{self, CheckRun};
+use super::interrupt::Interrupt;
 use super::lifecycle::{Finished, Run, mutation_word, sha256_hex};
 use super::sandbox;
 use super::settle;
@@ -23,7 +24,7 @@ use crate::verdict::{self, Ending, Moment, ReviewFact, SecretFact, Status, TestF
 
 impl Run<'_> {
     /// Writes what is left to write, judges, and puts the report in place.
-    pub(super) fn finish(mut self) -> Finished {
+    pub(super) fn finish(mut self, interrupt: &mut Interrupt) -> Finished {
         self.timeline.end(None);
         self.ui.phase("evidence");
         self.leftover_artifacts();
@@ -50,6 +51,8 @@ impl Run<'_> {
         for artifact in self.evidence.manifest() {
             self.log.emit(payload::artifact_written(&artifact));
         }
+        // The last moment: what comes later comes after the verdict.
+        self.interrupted(interrupt);
         self.facts.events = self.log.index();
         self.facts.artifacts = self.evidence.facts();
         let said = self.judge(Moment::BeforeClose);
@@ -64,22 +67,30 @@ impl Run<'_> {
         self.facts.artifacts = self.evidence.facts();
         // The report for people is an artifact itself: made from the report as it will stand, but for its own entry.
         self.facts.artifacts.insert(evidence::MARKDOWN.to_owned(), verdict::ArtifactFact::Written);
-        self.settle_report(&mut report, &self.judge(Moment::Final), events.as_ref());
+        let rendered = self.judge(Moment::Final);
+        self.settle_report(&mut report, &rendered, events.as_ref());
         // Remembered by the directory where it fails.
         let _ = self.evidence.write_whole(evidence::MARKDOWN, report::markdown::render(&report).as_bytes());
         // The one that is new.
         self.evidence.sync();
         self.facts.artifacts = self.evidence.facts();
-        let verdict = self.judge(Moment::Final);
+        let mut verdict = self.judge(Moment::Final);
+        if verdict != rendered {
+            self.evidence.withdraw(evidence::MARKDOWN, "the verdict is no longer the one that it says");
+            self.facts.artifacts = self.evidence.facts();
+            verdict = self.judge(Moment::Final);
+        }
         self.settle_report(&mut report, &verdict, events.as_ref());
         let published = report
             .to_json()
             .map_err(|e| e.to_string())
-            .and_then(|bytes| self.publish(&report, &bytes).map_err(|e| e.to_string()));
+            .and_then(|bytes| self.publish(&report, &bytes).map_err(|e| e.to_string()))
+            .map_err(|why| self.unreported(why));
         self.ui.done();
         let defects = self.log.defects();
         let mut exit = verdict.exit;
         if published.is_err() {
+            self.evidence.withdraw(evidence::MARKDOWN, "there is no report that it could go with");
             exit = exit.worst(ExitCode::Evidence);
         }
         if !defects.is_empty() {
@@ -112,6 +123,16 @@ impl Run<'_> {
         let signer = self.plan.signer.as_ref();
         let lines = signer.map(|signer| signed_lines(report, &sha256_hex(bytes), signer)).transpose()?;
         self.evidence.publish_report(bytes, lines.as_deref())
+    }
+
+    /// Why there is no report, and what else could not be written: nothing else tells of it then.
+    fn unreported(&self, mut why: String) -> String {
+        for (name, fact) in self.evidence.facts() {
+            if let verdict::ArtifactFact::Failed { why: also } = fact {
+                why.push_str(&format!("; before that, artifact {name}: cannot {also}"));
+            }
+        }
+        why
     }
 
     fn watched_parts(&self) -> Parts<'_> {

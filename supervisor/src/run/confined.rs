@@ -8,6 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use proctor_sandbox::error::LaunchError;
 use proctor_sandbox::seed::Seed;
@@ -61,7 +62,7 @@ fn launcher(what: &str, e: impl std::fmt::Display) -> LaunchError {
     LaunchError::Launcher(format!("level landlock: {what}: {e}"))
 }
 
-/// Prepares the directories of one sandbox and rewrites `full` to them.
+/// Prepares the directories of one sandbox and rewrites `full` to them; ends early once `stop` is set.
 ///
 /// # Errors
 /// Nothing is left behind.
@@ -69,8 +70,8 @@ pub fn confine(
     plan: &Plan,
     full: SandboxSpec,
     run_id: &str,
-    role: &str,
-    tree_seed: &Seed,
+    (role, tree_seed): (&str, &Seed),
+    stop: &AtomicBool,
 ) -> Result<Confined, LaunchError> {
     let identity = full.identity;
     let owner = (identity.host_uid, identity.host_gid);
@@ -131,7 +132,7 @@ pub fn confine(
         _ => None,
     }));
 
-    let (tree, copied) = copy_tree(plan, &full, area, tree_seed, &mut moved)?;
+    let (tree, copied) = copy_tree(plan, &full, area, (tree_seed, stop), &mut moved)?;
     for dir in &copied.git.object_dirs {
         view.push(Mount::Bind { source: dir.clone(), target: dir.clone(), writable: false });
     }
@@ -238,7 +239,7 @@ fn copy_tree(
     plan: &Plan,
     full: &SandboxSpec,
     area: Area,
-    tree_seed: &Seed,
+    (tree_seed, stop): (&Seed, &AtomicBool),
     moved: &mut Moved,
 ) -> Result<(Tree, Copied), LaunchError> {
     let Some(was) = &full.tree else {
@@ -252,9 +253,9 @@ fn copy_tree(
     moved.add(&was.path, &path);
     let hidden: BTreeSet<Vec<u8>> =
         was.hidden.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
-    let options = CopyOptions { hidden: &hidden, owner, max_bytes: full.limits.disk };
+    let options = CopyOptions { hidden: &hidden, owner, max_bytes: full.limits.disk, stop };
     copy::make(plan.repo.root_fd(), top.as_fd(), &options).map_err(|e| launcher("its copy", e))?;
-    let objects = objects(plan, &area)?;
+    let objects = objects(plan, &area, stop)?;
     let git = git_view_with(&plan.repo, &objects).map_err(|e| launcher("its view of the repository", e))?;
     for (what, seed) in [("its view of the repository", &git.seed), ("its copy", tree_seed)] {
         seed.apply(top.as_fd(), owner).map_err(|e| launcher(what, e))?;
@@ -276,7 +277,7 @@ fn copy_tree(
 }
 
 /// Where the objects are for the sandbox: where they lie, or, where its uid could not read them, a copy.
-fn objects(plan: &Plan, area: &Area) -> Result<Vec<PathBuf>, LaunchError> {
+fn objects(plan: &Plan, area: &Area, stop: &AtomicBool) -> Result<Vec<PathBuf>, LaunchError> {
     let mut found = Vec::new();
     for (number, dir) in plan.repo.object_dirs().iter().enumerate() {
         let bind = Mount::Bind { source: dir.clone(), target: dir.clone(), writable: false };
@@ -288,7 +289,8 @@ fn objects(plan: &Plan, area: &Area) -> Result<Vec<PathBuf>, LaunchError> {
             .directory(&format!("objects-{number}"))
             .map_err(|e| launcher("its copy of the objects", e))?;
         let from = std::fs::File::open(dir).map_err(|e| launcher("its copy of the objects", e))?;
-        let options = CopyOptions { hidden: &BTreeSet::new(), owner: area.owner(), max_bytes: u64::MAX };
+        let options =
+            CopyOptions { hidden: &BTreeSet::new(), owner: area.owner(), max_bytes: u64::MAX, stop };
         copy::make(from.as_fd(), to.as_fd(), &options).map_err(|e| launcher("its copy of the objects", e))?;
         found.push(path);
     }

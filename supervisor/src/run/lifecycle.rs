@@ -13,7 +13,7 @@ use super::approve::Approver;
 use super::backend::{BackendRun, Needs, Settled};
 use super::checks::CheckRun;
 use super::hidden::masks;
-use super::interrupt::Interrupt;
+use super::interrupt::{Interrupt, Last};
 use super::level::{self, Chosen, Unreached};
 use super::log::RunLog;
 use super::plan::{Plan, PlanError};
@@ -101,6 +101,8 @@ pub fn run(
         .enable_all()
         .build()
         .map_err(|e| defect("the runtime", &e))?;
+    // Until here a signal ends Proctor as it ends any program: nothing has run and nothing is written.
+    let mut interrupt = Interrupt::new(Last::Exits).map_err(|e| defect("signal handlers", &e))?;
     let evidence = EvidenceDir::create(&plan.evidence)?;
     let writer = evidence
         .create_artifact(evidence::EVENTS)
@@ -133,11 +135,10 @@ pub fn run(
         denials: Vec::new(),
         traced: Vec::new(),
     };
-    let stepped = runtime.block_on(run.steps());
+    runtime.block_on(run.steps(&mut interrupt));
     // A reading that was given up on is not waited for.
     runtime.shutdown_background();
-    stepped?;
-    Ok(run.finish())
+    Ok(run.finish(&mut interrupt))
 }
 
 fn facts(plan: &Plan) -> Facts {
@@ -223,25 +224,23 @@ impl Run<'_> {
     }
 
     /// The steps up to the verdict.
-    async fn steps(&mut self) -> Result<(), RunError> {
-        let mut interrupt =
-            Interrupt::new().map_err(|e| RunError::Defect(format!("signal handlers: {e}")))?;
+    async fn steps(&mut self, interrupt: &mut Interrupt) {
         self.start_events();
         if self.facts.test == TestFact::Missing || !self.facts.raised.is_empty() {
-            return Ok(());
+            return;
         }
         self.phase("survey");
         let Some(before) = self.survey_start() else {
-            return Ok(());
+            return;
         };
-        if self.interrupted(&mut interrupt).await {
-            return Ok(());
+        if self.interrupted(interrupt) {
+            return;
         }
         let hidden = match masks(&self.plan.repo, &before) {
             Ok(hidden) => hidden,
             Err(why) => {
                 self.facts.sandbox = SandboxFact::Unavailable { why, missing: Vec::new(), mend: None };
-                return Ok(());
+                return;
             }
         };
         let options = &self.plan.resolved.options;
@@ -258,23 +257,24 @@ impl Run<'_> {
             Ok(chosen) => chosen,
             Err(Unreached { why, mend }) => {
                 self.facts.sandbox = SandboxFact::Unavailable { why, missing: Vec::new(), mend };
-                return Ok(());
+                return;
             }
         };
+        if self.interrupted(interrupt) {
+            return;
+        }
         self.phase("backend");
-        self.run_backend(hidden.clone(), &mut interrupt).await;
+        self.run_backend(hidden.clone(), interrupt).await;
         if self.backend.is_some() {
             self.phase("changes");
-            self.read_changes(&mut interrupt).await;
+            self.read_changes(interrupt).await;
         }
-        let sound = self.facts.backend == Ending::Exited(0) && !self.interrupted(&mut interrupt).await;
+        let sound = self.facts.backend == Ending::Exited(0) && !self.interrupted(interrupt);
         if sound && !self.blocked_but_for_unreached() {
-            self.check_result(hidden, &mut interrupt).await;
+            self.check_result(hidden, interrupt).await;
         }
         self.phase("end");
         self.survey_end(&before);
-        self.interrupted(&mut interrupt).await;
-        Ok(())
     }
 
     /// What the sandboxes of this run are started with.
@@ -293,8 +293,8 @@ impl Run<'_> {
         }
     }
 
-    pub(super) async fn interrupted(&mut self, interrupt: &mut Interrupt) -> bool {
-        self.facts.interrupted = interrupt.check().await;
+    pub(super) fn interrupted(&mut self, interrupt: &mut Interrupt) -> bool {
+        self.facts.interrupted = interrupt.check();
         self.facts.interrupted.is_some()
     }
 

@@ -39,7 +39,7 @@ mod timeline;
 pub mod view;
 mod watch;
 
-pub use checks::REVIEW_LOG;
+pub use crate::evidence::REVIEW_LOG;
 pub use lifecycle::{Finished, RunError, run};
 pub use limits::limit_mechanisms;
 pub use watch::tell::Learned;

@@ -34,6 +34,12 @@ impl Run<'_> {
                 );
                 return;
             }
+            // That is what the directory says, and nothing was tried of the sandbox.
+            Err(BackendError::Artifact(_)) => return,
+            Err(BackendError::Start(StartError::Interrupted)) => {
+                self.facts.interrupted = interrupt.check();
+                return;
+            }
             Err(error) => {
                 let mend = match &error {
                     BackendError::Start(error) => error.mend(&self.plan.dirs.state, &HostFacts::read()),

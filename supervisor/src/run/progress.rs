@@ -83,7 +83,10 @@ impl Ui for Live {
     }
 
     fn event(&self, event: &NewEvent) {
-        self.update(|s| s.2 = describe(event));
+        // The verdict is shown when its evidence is durable, and not while that is written.
+        if !matches!(event.event_type, EventType::BlockerRaised | EventType::RunFinished) {
+            self.update(|s| s.2 = describe(event));
+        }
     }
 
     fn bytes(&self, bytes: u64) {
@@ -136,8 +139,7 @@ impl Ui for Plain {
     fn event(&self, event: &NewEvent) {
         let shown = matches!(
             event.event_type,
-            EventType::BlockerRaised
-                | EventType::PolicyDenied
+            EventType::PolicyDenied
                 | EventType::LimitExceeded
                 | EventType::TimeoutExpired
                 | EventType::ApprovalRequested

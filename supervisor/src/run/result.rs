@@ -14,7 +14,7 @@ use super::reading::{self, Layer, Reading};
 use super::settle;
 use crate::changes::seeds::result_seed;
 use crate::event::{EventType, NewEvent, Source, format_micros, now_micros};
-use crate::evidence::payload;
+use crate::evidence::{REVIEW_LOG, payload};
 use crate::profile::TestChoice;
 use crate::verdict::{ChangesFact, DisallowedChange, Ending, Phase, ReviewFact, SecretFact, TestFact};
 
@@ -136,7 +136,7 @@ impl Run<'_> {
             self.facts.test = TestFact::Command(ending);
             self.test = Some(run);
         }
-        if self.interrupted(interrupt).await || self.blocked_but_for_unreached() {
+        if self.interrupted(interrupt) || self.blocked_but_for_unreached() {
             return;
         }
         if let Some(review) = &options.review {
@@ -167,11 +167,11 @@ impl Run<'_> {
                 payload::review_completed(accepted, code, signal).with("duration_ms", run.duration_ms()),
             );
             if run.over_cap {
-                self.log_cap(checks::REVIEW_LOG, options.limits.max_log, None, Phase::Review);
+                self.log_cap(REVIEW_LOG, options.limits.max_log, None, Phase::Review);
             }
             self.review = Some(run);
         }
-        if self.interrupted(interrupt).await || self.blocked_but_for_unreached() {
+        if self.interrupted(interrupt) || self.blocked_but_for_unreached() {
             return;
         }
         self.approve_changes(interrupt).await;
@@ -225,6 +225,7 @@ impl Run<'_> {
             // Cut, whether it was still running when that was seen or had just ended.
             (Ok(finish), _) if run.over_cap && finish.stop.is_none() => Ending::Stopped,
             (Ok(finish), Some(started)) => self.ending(finish, started, phase),
+            (Err(_), _) if run.interrupted => Ending::Stopped,
             (Ok(_), None) => Ending::StartFailed { why: "it ended without having been started".into() },
             (Err(why), _) => Ending::StartFailed { why: why.clone() },
         }

@@ -18,6 +18,7 @@ use rustix::fs::fstat;
 use super::confined::{self, Copied};
 use super::disk_watch::DiskWatch;
 use super::identity::{HostId, IdentityError};
+use super::interrupt::StopFlag;
 use super::limits::InForce;
 use super::plan::Plan;
 use super::private_dirs::{PrivateDir, PrivateDirError};
@@ -62,6 +63,8 @@ pub struct Wanted {
     pub level: Level,
     /// Whether descriptor 0 is a pseudo-terminal that becomes the controlling one.
     pub terminal: bool,
+    /// Asked while something long is prepared.
+    pub stop: StopFlag,
 }
 
 /// A started sandbox.
@@ -104,6 +107,9 @@ pub enum StartError {
     /// No place on disk.
     #[error(transparent)]
     PrivateDir(#[from] PrivateDirError),
+    /// A signal came before it was there.
+    #[error("interrupted while the sandbox was prepared")]
+    Interrupted,
     /// Neither place for layers can be had.
     #[error("neither memory nor disk can hold the sandbox's layers: in memory: {memory}; on disk: {disk}")]
     Layers {
@@ -281,8 +287,11 @@ fn start_in(
     let mut copied = None;
     let mut watched = None;
     if wanted.level == Level::Landlock {
-        let confined = confined::confine(plan, spec, run_id, wanted.role, &wanted.tree_seed)
-            .map_err(StartError::Sandbox)?;
+        let confined =
+            confined::confine(plan, spec, run_id, (wanted.role, &wanted.tree_seed), wanted.stop.as_bool())
+                .map_err(|e| {
+                    if wanted.stop.is_set() { StartError::Interrupted } else { StartError::Sandbox(e) }
+                })?;
         missing = confined.missing;
         spec = confined.spec;
         let dir = confined.copied.area.descriptor().map_err(descriptor)?;

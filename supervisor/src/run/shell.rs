@@ -20,7 +20,7 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetat
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::hidden::masks;
-use super::interrupt::Interrupt;
+use super::interrupt::{Interrupt, Last, StopFlag};
 use super::level;
 use super::looks::{self, Over, Watcher};
 use super::plan::{Plan, PlanError};
@@ -115,12 +115,13 @@ pub fn shell(
         stdio: vec![copy()?, copy()?, copy()?],
         level: chosen.level,
         terminal: true,
+        stop: StopFlag::default(),
     };
     // Before the sandbox exists: from here on a signal ends it and does not kill this process.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(host("the runtime"))?;
     let entered = runtime.enter();
-    let interrupt = Interrupt::new().map_err(host("signal handlers"))?;
+    let interrupt = Interrupt::new(Last::Waits).map_err(host("signal handlers"))?;
     let resized = signal(SignalKind::window_change()).map_err(host("signal handlers"))?;
     let sandbox = sandbox::start(launcher, &plan, &run_id, facts.memory, wanted)?;
     drop(slave);

@@ -136,6 +136,7 @@ pub(super) async fn supervise(
     let mut waiting: VecDeque<Ask> = VecDeque::new();
     let mut settling: Option<(Ask, Settling<'_>)> = None;
     let mut asked = 0usize;
+    let mut signals = 0u32;
     // Time that the backend spent waiting for an answer is no idle time.
     let mut last_answer = started;
     let (mut asks, settler) = match watched.asks.take() {
@@ -161,9 +162,15 @@ pub(super) async fn supervise(
                 return Ok(Finish { ended, stop, took, unanswered, peaks });
             }
             signal = interrupt.next() => {
-                if kill_at.is_some() && matches!(stop, Some(Stop::Interrupted(_))) {
+                signals += 1;
+                if signals > 1 {
                     watched.running.kill();
                 } else {
+                    ui.say(&format!(
+                        "{}: what runs in the sandbox is asked to end, and is killed after {:?}; a second signal kills it at once, a third ends Proctor without a report",
+                        signal.name(),
+                        times.grace,
+                    ));
                     request = Some(Stop::Interrupted(signal));
                 }
             }

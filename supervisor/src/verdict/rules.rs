@@ -443,7 +443,7 @@ fn evidence(facts: &Facts, moment: Moment, found: &mut Vec<Blocker>) {
         found.push(Blocker::new(
             Code::ArtifactWriteFailed,
             format!("Artifacts could not be written: {}.", names.join(", ")),
-            json!({ "artifacts": unwritten }),
+            json!({ "artifacts": list(&unwritten) }),
         ));
     }
     if !facts.invalid.is_empty() {

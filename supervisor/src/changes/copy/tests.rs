@@ -16,7 +16,8 @@ struct Copied {
 }
 
 fn options(hidden: &BTreeSet<Vec<u8>>) -> CopyOptions<'_> {
-    CopyOptions { hidden, owner: None, max_bytes: 1 << 20 }
+    static STOP: AtomicBool = AtomicBool::new(false);
+    CopyOptions { hidden, owner: None, max_bytes: 1 << 20, stop: &STOP }
 }
 
 fn copied(f: Fixture, hidden: &[&str]) -> Copied {
@@ -287,4 +288,17 @@ proptest! {
         let set = c.collect().unwrap();
         prop_assert_eq!(c.tree_by_git(), set.result_tree.to_string());
     }
+}
+
+#[test]
+fn a_copy_that_nobody_wants_any_more_ends() {
+    let f = Fixture::new();
+    fs::create_dir(f.path("copy")).unwrap();
+    fs::write(f.root().join("file"), "x").unwrap();
+    let from = fs::File::open(f.root()).unwrap();
+    let top: OwnedFd = fs::File::open(f.path("copy")).unwrap().into();
+    let (hidden, stop) = (BTreeSet::new(), AtomicBool::new(true));
+    let given_up = CopyOptions { stop: &stop, ..options(&hidden) };
+    assert!(matches!(make(from.as_fd(), top.as_fd(), &given_up), Err(CopyError::Stopped)));
+    assert!(!f.path("copy").join("file").exists());
 }

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
-use super::super::{DECISION, EVENTS, REPORT, REPORT_DIGEST, STDERR, STDOUT, UNNAMED, payload};
+use super::super::{DECISION, EVENTS, REPORT, REPORT_DIGEST, REVIEW_LOG, STDERR, STDOUT, UNNAMED, payload};
 use super::agree::Out;
 use super::seen::{Ended, Held, Seen};
 use super::{Contents, ProblemKind};
@@ -202,6 +202,9 @@ fn commands(report: &Report, seen: &Seen, out: &mut Out<'_>) {
             let here = Value::from(review.patch_sha256.clone());
             differ(out, "review.patch_sha256", "review.started", &here, &Value::from(patch.clone()));
         }
+    }
+    if !seen.review_started.is_empty() && !report.digest_manifest.iter().any(|one| one.name == REVIEW_LOG) {
+        out.add(REVIEW_LOG, "there was a review, and the manifest does not name its log");
     }
     let ended: Vec<Option<i64>> = seen.review_ended.iter().map(|one: &Ended| one.exit_code).collect();
     let there = ended.first().copied().flatten();
