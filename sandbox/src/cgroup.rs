@@ -1,8 +1,9 @@
 //! cgroups(7) for one sandbox: version 2 where a delegated controller is to be had, version 1 where that is what
 //! root has, nothing elsewhere. Plain file writes; the directory goes with the value.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -25,6 +26,8 @@ pub struct Cgroup {
     memory: Option<PathBuf>,
     pids: Option<PathBuf>,
     cpu: Option<PathBuf>,
+    /// Shared locks on the directories: as long as they are held, nobody takes them for a dead run's.
+    _locks: Vec<File>,
 }
 
 /// What a finished sandbox used and ran into, as its cgroup counted. A counter that is there and cannot be read is an
@@ -88,11 +91,12 @@ impl Cgroup {
         if let Some(parent) = v2_dir() {
             return Self::create_v2(&parent, name, limits);
         }
-        let mut made = Self { v2: None, memory: None, pids: None, cpu: None };
+        let mut made = Self { v2: None, memory: None, pids: None, cpu: None, _locks: Vec::new() };
         // A directory is made only for a limit: one that nobody remembers would never be removed.
         if let Some(bytes) = limits.memory
-            && let Some(dir) = made_below(v1_dir("memory"), name)
+            && let Some((dir, lock)) = made_below(v1_dir("memory"), name)
         {
+            made._locks.push(lock);
             made.memory = Some(dir.clone());
             write(&dir, "memory.limit_in_bytes", &bytes.to_string())?;
             // With swap accounting off the file does not exist, and there is nothing to limit.
@@ -101,14 +105,16 @@ impl Cgroup {
             }
         }
         if let Some(tasks) = limits.tasks
-            && let Some(dir) = made_below(v1_dir("pids"), name)
+            && let Some((dir, lock)) = made_below(v1_dir("pids"), name)
         {
+            made._locks.push(lock);
             made.pids = Some(dir.clone());
             write(&dir, "pids.max", &tasks.to_string())?;
         }
         if let Some(cpus) = limits.cpus
-            && let Some(dir) = made_below(v1_dir("cpu"), name)
+            && let Some((dir, lock)) = made_below(v1_dir("cpu"), name)
         {
+            made._locks.push(lock);
             made.cpu = Some(dir.clone());
             write(&dir, "cpu.cfs_period_us", "100000")?;
             write(&dir, "cpu.cfs_quota_us", &quota(cpus).to_string())?;
@@ -120,10 +126,11 @@ impl Cgroup {
         if !hand_down(parent) {
             return Ok(None);
         }
-        let Some(dir) = made_below(Some(parent.to_owned()), name) else {
+        let Some((dir, lock)) = made_below(Some(parent.to_owned()), name) else {
             return Ok(None);
         };
-        let mut made = Self { v2: Some(dir.clone()), memory: None, pids: None, cpu: None };
+        let mut made =
+            Self { v2: Some(dir.clone()), memory: None, pids: None, cpu: None, _locks: vec![lock] };
         if let Some(bytes) = limits.memory {
             write(&dir, "memory.max", &bytes.to_string())?;
             if dir.join("memory.swap.max").exists() {
@@ -285,9 +292,42 @@ fn quota(cpus: f64) -> u64 {
     ((cpus * 100_000.0) as u64).max(1_000)
 }
 
-fn made_below(parent: Option<PathBuf>, name: &str) -> Option<PathBuf> {
+/// Makes a cgroup and locks its directory. Whoever clears up locks it too and removes it with that: one that is gone
+/// by the time that the lock is there is made again.
+fn made_below(parent: Option<PathBuf>, name: &str) -> Option<(PathBuf, File)> {
     let dir = parent?.join(name);
-    fs::create_dir(&dir).ok().map(|()| dir)
+    for _ in 0..10 {
+        fs::create_dir(&dir).ok()?;
+        let Ok(lock) = File::open(&dir) else { continue };
+        // Where it cannot be locked it cannot be by others, who then leave it alone.
+        let _ = lock.lock_shared();
+        let (here, there) = (lock.metadata().ok()?.ino(), fs::metadata(&dir).map(|meta| meta.ino()));
+        if there.is_ok_and(|there| there == here) {
+            return Some((dir, lock));
+        }
+    }
+    None
+}
+
+/// Removes the cgroup of a sandbox that is no more; `Ok(false)` where it is somebody's still.
+///
+/// # Errors
+/// It has processes, or cannot be removed.
+pub fn remove_dead(dir: &Path) -> io::Result<bool> {
+    let lock = File::open(dir)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(fs::TryLockError::WouldBlock) => return Ok(false),
+        Err(fs::TryLockError::Error(error)) => return Err(error),
+    }
+    let procs = fs::read_to_string(dir.join("cgroup.procs"))?;
+    if !procs.is_empty() {
+        let pids = procs.split_whitespace().collect::<Vec<_>>().join(", ");
+        return Err(io::Error::other(format!(
+            "processes are in it: {pids}; look at them, end them, and try again"
+        )));
+    }
+    fs::remove_dir(dir).map(|()| true)
 }
 
 impl Drop for Cgroup {
@@ -326,6 +366,7 @@ mod tests {
             memory: dir.clone(),
             pids: dir.clone(),
             cpu: dir,
+            _locks: Vec::new(),
         })
     }
 

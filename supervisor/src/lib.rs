@@ -8,6 +8,7 @@ pub mod engine;
 pub mod event;
 pub mod evidence;
 pub mod exit;
+pub mod gc;
 pub mod governance;
 pub mod matrix;
 pub mod mend;

@@ -5,6 +5,7 @@
 mod defect;
 mod doctor;
 mod explain;
+mod gc;
 mod keygen;
 mod learn;
 mod matrix;
@@ -72,6 +73,8 @@ enum Command {
         after_help = "Example:\n  proctor doctor --json\n\nExit code 0: level full; 3: a run would be refused."
     )]
     Doctor,
+    /// Remove what crashed runs left: private directories, cgroups, locks; evidence only where asked for
+    Gc(gc::GcArgs),
     /// Print the JSON Schema of a record or profile; without a name, list them
     #[command(after_help = schema::EXAMPLE)]
     Schema(schema::SchemaArgs),
@@ -132,6 +135,7 @@ fn command() -> std::process::ExitCode {
         Command::Learn(args) => learn::run(*args, cli.json),
         Command::Keygen(args) => keygen::run(&args, cli.json),
         Command::Doctor => doctor::run(cli.json),
+        Command::Gc(args) => gc::run(&args, cli.json),
         Command::Matrix(args) => matrix::run(&args, cli.json),
         Command::MatrixRow(args) => matrix::row(&args),
         Command::Schema(args) => schema::run(&args, cli.json),

@@ -89,6 +89,8 @@ impl HostId {
                 .map_err(failed)?;
             // Held until dropped, and let go of by the kernel if this process dies.
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                // `gc` may have removed it before it was locked: then it keeps nobody out, and the next one is taken.
+                Ok(()) if !stands(&file, &locks.join(uid.to_string())) => {}
                 Ok(()) => {
                     return Ok(Self { identity: identity(uid, uid), _lock: Some(file) });
                 }
@@ -98,6 +100,14 @@ impl HostId {
         }
         Err(IdentityError::Exhausted)
     }
+}
+
+/// Whether a file is the one that its path leads to.
+pub fn stands(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let of = |meta: io::Result<fs::Metadata>| meta.ok().map(|meta| (meta.dev(), meta.ino()));
+    let here = of(file.metadata());
+    here.is_some() && here == of(fs::symlink_metadata(path))
 }
 
 fn identity(host_uid: u32, host_gid: u32) -> Identity {

@@ -15,6 +15,11 @@ use rustix::io::Errno;
 
 /// Levels of directories that are held open at once; what is deeper is moved up first.
 const DEPTH: usize = 100;
+/// Beneath, through no link, and not into what somebody mounted there.
+const WITHIN: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS)
+    .union(ResolveFlags::NO_XDEV);
 /// How often a directory that fills up again is emptied.
 const PASSES: usize = 10_000;
 
@@ -79,11 +84,7 @@ impl PrivateDir {
         let run_name = CString::new(run_id)?;
         let name = CString::new(role)?;
         fs::DirBuilder::new().recursive(true).mode(mode).create(path)?;
-        let all = open_dir(rustix::fs::CWD, CString::new(path.as_os_str().as_encoded_bytes())?.as_c_str())?;
-        let stat = fstat(&all)?;
-        if stat.st_uid != rustix::process::geteuid().as_raw() || stat.st_mode & 0o077 & !mode != 0 {
-            return Err(io::Error::other("it is not a directory that its owner alone can enter"));
-        }
+        let all = open_all(path, mode)?;
         // Between making a run's directory and locking it nobody may take it for a dead run's.
         flock(&all, FlockOperation::LockExclusive)?;
         match rustix::fs::mkdirat(&all, &run_name, Mode::from_raw_mode(mode)) {
@@ -92,11 +93,11 @@ impl PrivateDir {
         }
         let run = open_dir(all.as_fd(), &run_name)?;
         flock(&run, FlockOperation::NonBlockingLockShared)?;
-        let dead = dead_runs(&all, &run_name)?;
+        let (dead, _) = dead_runs(&all, &run_name)?;
         flock(&all, FlockOperation::Unlock)?;
         for (name, dir) in dead {
             // What cannot be removed now is tried again by the next run; this one does not need it gone.
-            if let Err(error) = empty(dir.as_fd()).and_then(|()| remove_dir(all.as_fd(), &name)) {
+            if let Err(error) = remove_all(all.as_fd(), &name, dir.as_fd()) {
                 tracing::warn!(%error, "private directories of a run that was killed cannot be removed");
             }
         }
@@ -130,9 +131,135 @@ impl Drop for PrivateDir {
     }
 }
 
-/// Directories of runs of which nothing is alive, locked so that nobody else removes them too.
-fn dead_runs(all: &OwnedFd, own: &CStr) -> io::Result<Vec<(CString, OwnedFd)>> {
-    let mut dead = Vec::new();
+/// The directories of all runs; nobody but its owner may have been able to put something there.
+fn open_all(path: &Path, mode: u32) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let all = rustix::fs::open(path, flags, Mode::empty())?;
+    let stat = fstat(&all)?;
+    if stat.st_uid != rustix::process::geteuid().as_raw() || stat.st_mode & 0o077 & !mode != 0 {
+        return Err(io::Error::other("it is not a directory that its owner alone can enter"));
+    }
+    Ok(all)
+}
+
+/// What runs that are over left in one place; nobody else clears it up as long as this value lives.
+#[derive(Debug)]
+pub struct Leftovers {
+    all: OwnedFd,
+    dead: Vec<(CString, OwnedFd)>,
+    /// Directories whose runs live.
+    pub living: usize,
+}
+
+impl Leftovers {
+    /// Looks at a place as [`PrivateDir::create`] makes it; `None` where there is none.
+    ///
+    /// # Errors
+    /// It is not Proctor's own, or cannot be looked at.
+    pub fn of(place: &Path, mode: u32) -> io::Result<Option<Self>> {
+        let all = match open_all(place, mode) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        // A directory that was just made is locked by its run before this is let go of.
+        flock(&all, FlockOperation::LockExclusive)?;
+        let (dead, living) = dead_runs(&all, c"")?;
+        flock(&all, FlockOperation::Unlock)?;
+        Ok(Some(Self { all, dead, living }))
+    }
+
+    /// The runs' names.
+    pub fn names(&self) -> Vec<CString> {
+        self.dead.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// What one of them takes.
+    pub fn size(&self, name: &CStr) -> Size {
+        let found = self.dead.iter().find(|(one, _)| &**one == name);
+        found.map_or_else(Size::default, |(_, dir)| Size::of(dir.as_fd()))
+    }
+
+    /// Removes one of them with all that is in it.
+    ///
+    /// # Errors
+    /// Something of it is left.
+    pub fn remove(&self, name: &CStr) -> io::Result<()> {
+        let found = self.dead.iter().find(|(one, _)| &**one == name);
+        found.map_or(Ok(()), |(name, dir)| remove_all(self.all.as_fd(), name, dir.as_fd()))
+    }
+}
+
+/// Empties an open directory and removes it.
+///
+/// # Errors
+/// Something of it is left.
+pub fn remove_all(parent: BorrowedFd<'_>, name: &CStr, dir: BorrowedFd<'_>) -> io::Result<()> {
+    empty(dir)?;
+    match remove_dir(parent, name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// What a directory takes, without itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Something could not be looked into: there may be more.
+    pub more: bool,
+}
+
+impl Size {
+    /// Walks without changing anything, and not without end.
+    pub fn of(dir: BorrowedFd<'_>) -> Self {
+        let mut size = Self::default();
+        let mut levels: Vec<Dir> = Vec::new();
+        match Dir::read_from(dir) {
+            Ok(top) => levels.push(top),
+            Err(_) => size.more = true,
+        }
+        while let Some(here) = levels.last_mut() {
+            let Some(entry) = here.next() else {
+                levels.pop();
+                continue;
+            };
+            let looked = entry.and_then(|entry| {
+                let name = entry.file_name().to_owned();
+                let stat = rustix::fs::statat(here.fd()?, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+                Ok((name, stat))
+            });
+            let Ok((name, stat)) = looked else {
+                size.more = true;
+                continue;
+            };
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            size.bytes = size.bytes.saturating_add(stat.st_blocks.unsigned_abs().saturating_mul(512));
+            if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::Directory {
+                continue;
+            }
+            let depth = levels.len();
+            let opened = levels.last().map(|here| here.fd().and_then(|here| look_into(here, &name)));
+            match opened {
+                Some(Ok(dir)) if depth < DEPTH => levels.push(dir),
+                _ => size.more = true,
+            }
+        }
+        size
+    }
+}
+
+fn look_into(parent: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<Dir> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Dir::new(rustix::fs::openat2(parent, name, flags, Mode::empty(), WITHIN)?)
+}
+
+/// Directories of runs of which nothing is alive, locked so that nobody else removes them too; and how many others
+/// there are.
+fn dead_runs(all: &OwnedFd, own: &CStr) -> io::Result<(Vec<(CString, OwnedFd)>, usize)> {
+    let (mut dead, mut living) = (Vec::new(), 0);
     for entry in Dir::read_from(all)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -144,9 +271,11 @@ fn dead_runs(all: &OwnedFd, own: &CStr) -> io::Result<Vec<(CString, OwnedFd)>> {
         let Ok(dir) = open_dir(all.as_fd(), name) else { continue };
         if flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok() {
             dead.push((name.to_owned(), dir));
+        } else {
+            living += 1;
         }
     }
-    Ok(dead)
+    Ok((dead, living))
 }
 
 fn remove_dir(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
@@ -158,7 +287,7 @@ fn remove_dir(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
 fn open_dir(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
     let open = |flags: OFlags| {
         let flags = flags | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat2(parent, name, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)
+        rustix::fs::openat2(parent, name, flags, Mode::empty(), WITHIN)
     };
     let dir = match open(OFlags::RDONLY) {
         Err(Errno::ACCESS) => {
