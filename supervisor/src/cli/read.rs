@@ -1,6 +1,7 @@
 //! `proctor report`, `proctor diff`, `proctor logs`: reading a run again. Evidence is hostile input: nothing is
 //! opened through a link, and on a terminal everything is escaped.
 
+use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ use crate::evidence::{MAX_REPORT, PATCH, REPORT, STDERR, STDOUT, TEST_LOG, is_ru
 use crate::exit::ExitCode;
 use crate::profile::HostEnv;
 use crate::report::escape::terminal_bytes;
-use crate::report::{Report, terminal};
+use crate::report::{Report, html, terminal};
 use crate::run::state_dirs::StateDirs;
 
 /// The largest artifact that is shown, in bytes.
@@ -22,10 +23,15 @@ const MAX_LINE: u64 = 1 << 20;
 
 /// Options of `report`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  proctor report r-20260601T120000-k3x7qa")]
+#[command(
+    after_help = "Examples:\n  proctor report r-20260601T120000-k3x7qa\n  proctor report evidence/ --html report.html"
+)]
 pub(super) struct ReportArgs {
     /// An evidence directory, or the id of a run whose evidence is in the usual place
     evidence: PathBuf,
+    /// The report as one page for browsers, to this new file or else to standard output
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    html: Option<Option<PathBuf>>,
 }
 
 /// Options of `diff`.
@@ -67,8 +73,14 @@ fn open(given: &Path, name: &str, max: u64) -> Result<std::fs::File, ExitCode> {
         })
 }
 
-/// Shows the report: a summary for people, the document itself with `--json`.
+/// Shows the report: a summary for people, the document itself with `--json`, a page with `--html`.
 pub(super) fn report(args: &ReportArgs, json: bool) -> ExitCode {
+    if json && args.html.is_some() {
+        return output::error(
+            "--json and --html are two forms of one report; give one of them",
+            ExitCode::Usage,
+        );
+    }
     let mut bytes = Vec::new();
     let file = match open(&args.evidence, REPORT, MAX_REPORT as u64) {
         Ok(file) => file,
@@ -85,8 +97,51 @@ pub(super) fn report(args: &ReportArgs, json: bool) -> ExitCode {
         return copy(&bytes[..], false);
     }
     let dir = directory(&args.evidence);
+    if let Some(to) = &args.html {
+        return page(&report, &dir, to.as_deref());
+    }
     output::line(terminal::summary(&report, Some(&dir.display().to_string())).trim_end());
     ExitCode::Pass
+}
+
+/// The page, to a file that is not there yet or to standard output. It holds no character that steers a terminal.
+fn page(report: &Report, evidence: &Path, to: Option<&Path>) -> ExitCode {
+    let page = match Directory::open(evidence) {
+        Ok(dir) => html::render(report, &dir),
+        Err(why) => {
+            let text = format_args!("evidence directory {} {why}", evidence.display());
+            return output::error(text, ExitCode::Usage);
+        }
+    };
+    let Some(file) = to else {
+        return copy(page.as_bytes(), false);
+    };
+    let written = OpenOptions::new().write(true).create_new(true).open(file).and_then(|mut made| {
+        made.write_all(page.as_bytes()).inspect_err(|_| {
+            // Half a page is none, and would be in the way of the next one. The first error is what matters.
+            let _ = std::fs::remove_file(file);
+        })
+    });
+    match written {
+        Ok(()) => {
+            output::note(format_args!("wrote {}", file.display()));
+            ExitCode::Pass
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => output::error(
+            format_args!(
+                "--html {}: it is there already, and nothing is written over; name a new file",
+                file.display()
+            ),
+            ExitCode::Usage,
+        ),
+        Err(e) => output::error(
+            format_args!(
+                "--html {}: {e}; name a new file in a directory that you may write to",
+                file.display()
+            ),
+            ExitCode::Usage,
+        ),
+    }
 }
 
 /// Shows the patch.

@@ -8,8 +8,8 @@ use clap::Args;
 
 use crate::profile::error::{Bad, Place};
 use crate::profile::raw::{
-    RawApprovals, RawChanges, RawEnv, RawLimits, RawProfile, RawReview, RawSandbox, RawTest, RawTimeouts,
-    Scalar, Texts, unplaced,
+    RawApprovals, RawChanges, RawEnv, RawLimits, RawProfile, RawReport, RawReview, RawSandbox, RawTest,
+    RawTimeouts, Scalar, Texts, unplaced,
 };
 use crate::profile::{ProfileError, Request};
 
@@ -191,6 +191,9 @@ pub struct RunArgs {
     /// Evidence directory; must not exist, or be empty [default: a new one below the state directory]
     #[arg(long, value_name = "DIR", help_heading = "Answers and evidence")]
     pub evidence: Option<PathBuf>,
+    /// Write the report as one page for browsers too: report.html
+    #[arg(long, help_heading = "Answers and evidence")]
+    pub html: bool,
     /// Nonce for the freshness proof, 16 to 128 hexadecimal digits [default: random]
     #[arg(long, value_name = "HEX", help_heading = "Answers and evidence")]
     pub nonce: Option<String>,
@@ -286,6 +289,7 @@ impl RunArgs {
             },
             approvals,
             sign: self.sign.map(unplaced),
+            report: RawReport { html: self.html.then(|| unplaced(true)) },
         };
         Ok(Request {
             overrides,

@@ -27,6 +27,8 @@ pub const REPORT_DIGEST: &str = "report.json.sha256";
 pub const STATEMENT: &str = "report.intoto.jsonl";
 /// `report.md`.
 pub const MARKDOWN: &str = "report.md";
+/// `report.html`, where it was asked for.
+pub const HTML: &str = "report.html";
 /// The normalized events.
 pub const EVENTS: &str = "events.normalized.jsonl";
 /// Base to result.

@@ -64,6 +64,7 @@ fn raw_keys() -> BTreeSet<String> {
         ("limits", fields::<raw::RawLimits>()),
         ("sandbox", fields::<raw::RawSandbox>()),
         ("approvals", fields::<raw::RawApprovals>()),
+        ("report", fields::<raw::RawReport>()),
     ];
     let top =
         fields::<raw::RawProfile>().iter().filter(|name| !tables.iter().any(|(table, _)| table == *name));
@@ -100,7 +101,7 @@ fn help_is_this() {
 
 #[test]
 fn options_of_later_versions_are_not_offered() {
-    for option in ["--provider", "--allow-host", "--junit", "--sarif", "--html", "--summary", "--tty"] {
+    for option in ["--provider", "--allow-host", "--junit", "--sarif", "--summary", "--tty"] {
         let error = Cli::command().try_get_matches_from(["run", option, "x", "--", "y"]).unwrap_err();
         assert_eq!(error.kind(), clap::error::ErrorKind::UnknownArgument, "{option}");
     }

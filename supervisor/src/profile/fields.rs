@@ -238,6 +238,15 @@ pub(super) fn approvals(r: &mut Resolver<'_>, tree: &WorkTree) -> Result<Approva
     Ok(choice)
 }
 
+/// Whether the report is also written as a page.
+pub(super) fn html(r: &mut Resolver<'_>) -> bool {
+    let Some((layer, said)) = r.highest(|raw| raw.report.html.as_ref()) else {
+        return false;
+    };
+    r.note("report.html", &said.get_ref().to_string(), &layer.label);
+    *said.get_ref()
+}
+
 /// The signing key's file. What it holds is looked at when the run is planned.
 pub(super) fn sign(r: &mut Resolver<'_>, tree: &WorkTree) -> Result<Option<PathBuf>, ProfileError> {
     let Some((layer, value)) = r.highest(|raw| raw.sign.as_ref()) else {

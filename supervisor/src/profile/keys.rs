@@ -105,6 +105,8 @@ pub const KEYS: &[Key] = &[
 
     key("approvals.mode", Some("--approvals"), "`ask` or `deny`", "`deny`", Highest, "`ask`: on the controlling terminal. `deny`: every request is denied."),
     key("approvals.file", Some("--approvals"), "absolute path", "–", Highest, "Instead of `mode`: an answer log outside the work tree, read as it grows."),
+
+    key("report.html", Some("--html"), "`true` or `false`", "`false`", Highest, "`true`: the evidence holds the report as one page for browsers too."),
 ];
 
 /// The option of the command line that sets a key.

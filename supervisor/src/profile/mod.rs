@@ -91,6 +91,8 @@ pub struct RunOptions {
     pub min_level: Level,
     /// Where the private layers of overlays lie.
     pub layer: LayerPlace,
+    /// Whether `report.html` is written.
+    pub html: bool,
     /// The evidence directory, where one was named.
     pub evidence: Option<PathBuf>,
     /// The caller's nonce (lower-case hex), where one was given.

@@ -2,7 +2,7 @@
 //! comparisons, and by which a reader of evidence sees under which rules a run stood.
 //!
 //! In it: everything that decides what a backend may do and how it is judged. Not in it: what differs from run to
-//! run (repository, task, command, evidence directory, nonce), where values came from, and the values of variables:
+//! run (repository, task, command, evidence directory, nonce), how the report is shown, where values came from, and the values of variables:
 //! of those that were set their SHA-256 (who may have put a secret there has not published it), of passed ones
 //! the name alone. A default that depends on the host is left out, so that the same profile has the same digest on
 //! every host.

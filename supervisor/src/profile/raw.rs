@@ -57,6 +57,8 @@ pub struct RawProfile {
     pub sandbox: RawSandbox,
     /// Requests for approval.
     pub approvals: RawApprovals,
+    /// Further renderings of the report.
+    pub report: RawReport,
     /// A private key's file: the evidence is signed.
     #[schemars(with = "Option<String>")]
     pub sign: Option<Text>,
@@ -237,6 +239,15 @@ pub struct RawApprovals {
     /// An answer log.
     #[schemars(with = "Option<kinds::PathTemplate>")]
     pub file: Option<Text>,
+}
+
+/// `[report]`
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub struct RawReport {
+    /// True: `report.html` is written.
+    #[schemars(with = "Option<bool>")]
+    pub html: Option<Spanned<bool>>,
 }
 
 /// Variables by name; the place is the value's.

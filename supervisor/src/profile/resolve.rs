@@ -133,6 +133,7 @@ pub fn resolve_layers(
         },
     )?;
     let approvals = fields::approvals(&mut r, tree)?;
+    let html = fields::html(&mut r);
     let sign = fields::sign(&mut r, tree)?;
     let nonce = match &request.nonce {
         Some(text) => Some(values::nonce(text).map_err(|bad| bad.at(Place::Option("--nonce".into())))?),
@@ -168,6 +169,7 @@ pub fn resolve_layers(
         approvals,
         min_level,
         layer,
+        html,
         evidence: request.evidence.clone(),
         nonce,
         sign,

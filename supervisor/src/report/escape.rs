@@ -1,9 +1,11 @@
-//! Makes text that a backend controls safe to show: in a terminal, in Markdown.
+//! Makes text that a backend controls safe to show: in a terminal, in Markdown, in an HTML page.
 //!
 //! Control characters, bidirectional and other invisible characters become visible escapes; Markdown carries no
-//! live link, image, mention or markup of theirs.
+//! live link, image, mention or markup of theirs, and in a page their text is text within an element.
 
 use std::fmt::Write as _;
+
+use unicode_width::UnicodeWidthChar;
 
 /// Whether a character changes how others are shown, or is not seen itself.
 #[must_use]
@@ -167,10 +169,113 @@ pub fn markdown_code(text: &str) -> String {
     }
 }
 
+/// Most characters of no width that are shown on one other, as they are: more than any script needs, too few to reach
+/// into the lines above and below.
+const MAX_MARKS: usize = 4;
+
+/// Text within an HTML element: `&`, `<`, `>` and quotes as references, whatever is deceptive, no character at all, or
+/// one of a pile of combining marks as a visible escape in `<span class="x">`, which no text can make. Never for
+/// attributes: the span is markup.
+#[derive(Debug, Clone, Copy)]
+pub struct Html<'a>(pub &'a str);
+
+impl maud::Render for Html<'_> {
+    fn render_to(&self, out: &mut String) {
+        push_html(out, self.0.as_bytes(), false);
+    }
+}
+
+/// As [`Html`], for bytes: what is not UTF-8 stands as `\xNN`.
+#[derive(Debug, Clone, Copy)]
+pub struct HtmlBytes<'a>(pub &'a [u8]);
+
+impl maud::Render for HtmlBytes<'_> {
+    fn render_to(&self, out: &mut String) {
+        push_html(out, self.0, false);
+    }
+}
+
+/// As [`Html`], for text of many lines: line feeds and tabs stand.
+#[derive(Debug, Clone, Copy)]
+pub struct HtmlLines<'a>(pub &'a str);
+
+impl maud::Render for HtmlLines<'_> {
+    fn render_to(&self, out: &mut String) {
+        push_html(out, self.0.as_bytes(), true);
+    }
+}
+
+/// Appends what [`HtmlBytes`] renders to, with `lines` as [`HtmlLines`] does.
+pub fn push_html(out: &mut String, bytes: &[u8], lines: bool) {
+    let mut open = false;
+    let mut span = |out: &mut String, wanted: bool| {
+        if open != wanted {
+            out.push_str(if wanted { "<span class=\"x\">" } else { "</span>" });
+            open = wanted;
+        }
+    };
+    let mut marks = 0;
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            let no_width = c.width() == Some(0);
+            marks = if no_width { marks + 1 } else { 0 };
+            let stands = lines && matches!(c, '\n' | '\t');
+            let escaped = (is_deceptive(c) && !stands) || is_no_character(c) || marks > MAX_MARKS;
+            span(out, escaped);
+            match c {
+                c if escaped => push_visible(out, c),
+                '&' => out.push_str("&amp;"),
+                '<' => out.push_str("&lt;"),
+                '>' => out.push_str("&gt;"),
+                '"' => out.push_str("&quot;"),
+                '\'' => out.push_str("&#39;"),
+                c => out.push(c),
+            }
+        }
+        for byte in chunk.invalid() {
+            marks = 0;
+            span(out, true);
+            // Writing to a String does not fail.
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+    span(out, false);
+}
+
+/// Code points that are set aside for no character ever: a parser of HTML takes them for errors.
+fn is_no_character(c: char) -> bool {
+    (c as u32) & 0xfffe == 0xfffe || ('\u{fdd0}'..='\u{fdef}').contains(&c)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use maud::Render;
     use proptest::prelude::*;
+
+    #[test]
+    fn html_is_text_alone() {
+        let html = |text: &str| Html(text).render().into_string();
+        assert_eq!(html("<a href='x'>&amp;\""), "&lt;a href=&#39;x&#39;&gt;&amp;amp;&quot;");
+        assert_eq!(html("a\r\n\tb\0"), "a<span class=\"x\">\\r\\n\\t</span>b<span class=\"x\">\\x00</span>");
+        assert_eq!(HtmlLines("a\n\tb\r").render().into_string(), "a\n\tb<span class=\"x\">\\r</span>");
+        assert_eq!(html("\u{2028}\u{202e}x"), "<span class=\"x\">\\u{2028}\\u{202e}</span>x");
+        assert_eq!(
+            html("\u{fffe}\u{1ffff}\u{fdd0}"),
+            "<span class=\"x\">\\u{fffe}\\u{1ffff}\\u{fdd0}</span>"
+        );
+        assert_eq!(HtmlBytes(b"a\xff\xfeb").render().into_string(), "a<span class=\"x\">\\xff\\xfe</span>b");
+        assert_eq!(html("häßlich 漢字 🎉 שָׁלוֹם"), "häßlich 漢字 🎉 שָׁלוֹם");
+    }
+
+    #[test]
+    fn a_pile_of_marks_is_taken_apart() {
+        let html = |text: &str| Html(text).render().into_string();
+        let few = format!("e{}", "\u{301}".repeat(MAX_MARKS));
+        assert_eq!(html(&few), few);
+        let many = html(&format!("e{}f", "\u{301}".repeat(9)));
+        assert_eq!(many, format!("{few}<span class=\"x\">{}</span>f", "\\u{301}".repeat(5)));
+    }
 
     #[test]
     fn whole_lines_keep_their_form_and_lose_what_steers() {
@@ -226,6 +331,10 @@ mod tests {
         #[test]
         fn bytes_come_out_as_safe_lines(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             prop_assert!(!terminal_bytes(&bytes).chars().any(is_deceptive));
+            let page = HtmlBytes(&bytes).render().into_string();
+            prop_assert!(!page.chars().any(is_deceptive));
+            let rest = page.replace("<span class=\"x\">", "").replace("</span>", "");
+            prop_assert!(!rest.contains(['<', '>', '"', '\'']), "{page:?}");
             prop_assert!(!terminal_lines(&bytes).chars().any(|c| is_deceptive(c) && c != '\n' && c != '\t'));
         }
 

@@ -16,6 +16,9 @@ const ROWS: usize = 200;
 /// Most characters of one value that is not ours.
 const WIDTH: usize = 300;
 
+/// What digests alone show.
+pub(super) const AUTHENTICITY: &str = "Check this evidence with `proctor verify`: digests without a signature show that the parts fit together, not where they come from.";
+
 /// The whole of `report.md`. The artifacts it lists are those of the report's manifest, so it is made before its
 /// own digest is known and does not list itself.
 #[must_use]
@@ -80,30 +83,30 @@ fn head(out: &mut String, report: &Report) -> fmt::Result {
     writeln!(out, "| result tree | {} |", optional(report.result_tree.as_deref()))?;
     writeln!(out, "| from, to | {} {} |\n", span(&report.run_start), span(&report.run_end))?;
     if report.status == Status::Pass {
-        writeln!(out, "{}\n", what_a_pass_proves(report))?;
+        let (said, warning) = what_a_pass_proves(report);
+        let warning = warning.map(|warning| format!(" **{warning}**")).unwrap_or_default();
+        writeln!(out, "{said}{warning}\n")?;
     }
     Ok(())
 }
 
-/// No more than that.
-fn what_a_pass_proves(report: &Report) -> String {
-    if report.tests.status == TestStatus::Passed {
-        let mut said =
-            "A pass proves that the operator's test command exited 0 over the result tree, and no more: \
-                        the patch's own code ran inside the tests and could have faked their result."
-                .to_owned();
-        if !report.test_inputs_changed.is_empty() {
-            let _ = write!(
-                said,
-                " **This patch changes {} that steer the tests: read them before you trust the result.**",
-                files(report.test_inputs_changed.len())
-            );
-        }
-        said
-    } else {
-        "A pass of a run without tests proves only that the backend ended well and that its changes are allowed."
-            .to_owned()
+/// What a pass proves, no more than that, and what to be warned of.
+pub(super) fn what_a_pass_proves(report: &Report) -> (&'static str, Option<String>) {
+    if report.tests.status != TestStatus::Passed {
+        let said = "A pass of a run without tests proves only that the backend ended well and that its changes are allowed.";
+        return (said, None);
     }
+    let said = "A pass proves that the operator's test command exited 0 over the result tree, and no more: \
+                the patch's own code ran inside the tests and could have faked their result.";
+    let steering = report.test_inputs_changed.len();
+    let warning = (steering > 0).then(|| {
+        let verb = if steering == 1 { "steers" } else { "steer" };
+        format!(
+            "This patch changes {} that {verb} the tests: read them before you trust the result.",
+            files(steering)
+        )
+    });
+    (said, warning)
 }
 
 fn files(count: usize) -> String {
@@ -190,7 +193,8 @@ fn changes(out: &mut String, report: &Report) -> fmt::Result {
     writeln!(out)
 }
 
-fn ended(exit_code: Option<i32>, signal: Option<i32>) -> String {
+/// How a process ended.
+pub(super) fn ended(exit_code: Option<i32>, signal: Option<i32>) -> String {
     match (exit_code, signal) {
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(signal)) => format!("killed by signal {signal}"),
@@ -387,10 +391,7 @@ fn artifacts(out: &mut String, report: &Report) -> fmt::Result {
         NonceSource::Own => "drawn by Proctor itself",
     };
     writeln!(out, "\nNonce ({nonce}): {}", span(&report.freshness.nonce))?;
-    writeln!(
-        out,
-        "\nCheck this evidence with `proctor verify`: digests without a signature show that the parts fit together, not where they come from."
-    )
+    writeln!(out, "\n{AUTHENTICITY}")
 }
 
 #[cfg(test)]
@@ -424,7 +425,7 @@ mod tests {
         let mut report = sample::report();
         assert!(render(&report).contains("exited 0 over the result tree, and no more"));
         report.test_inputs_changed = vec![PathText { path: "Makefile".into(), path_b64: None }];
-        assert!(render(&report).contains("changes 1 file that steer the tests"));
+        assert!(render(&report).contains("**This patch changes 1 file that steers the tests: read them"));
         report.tests.status = TestStatus::Off;
         assert!(render(&report).contains("without tests proves only"));
     }

@@ -4,6 +4,7 @@
 //! durations milliseconds, sizes bytes, digests lower-case hex SHA-256, unless a field says otherwise.
 
 pub mod escape;
+pub mod html;
 pub mod markdown;
 pub mod terminal;
 pub mod tty;

@@ -67,8 +67,18 @@ impl Run<'_> {
         self.facts.artifacts = self.evidence.facts();
         // The report for people is an artifact itself: made from the report as it will stand, but for its own entry.
         self.facts.artifacts.insert(evidence::MARKDOWN.to_owned(), verdict::ArtifactFact::Written);
-        let rendered = self.judge(Moment::Final);
+        let mut rendered = self.judge(Moment::Final);
         self.settle_report(&mut report, &rendered, events.as_ref());
+        if self.plan.resolved.options.html {
+            let page = report::html::render(&report, &self.evidence);
+            // Remembered by the directory where it fails: what was asked for and is not there is a blocker.
+            let _ = self.evidence.write_whole(evidence::HTML, page.as_bytes());
+            self.evidence.sync();
+            self.facts.artifacts = self.evidence.facts();
+            self.facts.artifacts.insert(evidence::MARKDOWN.to_owned(), verdict::ArtifactFact::Written);
+            rendered = self.judge(Moment::Final);
+            self.settle_report(&mut report, &rendered, events.as_ref());
+        }
         // Remembered by the directory where it fails.
         let _ = self.evidence.write_whole(evidence::MARKDOWN, report::markdown::render(&report).as_bytes());
         // The one that is new.
@@ -76,7 +86,7 @@ impl Run<'_> {
         self.facts.artifacts = self.evidence.facts();
         let mut verdict = self.judge(Moment::Final);
         if verdict != rendered {
-            self.evidence.withdraw(evidence::MARKDOWN, "the verdict is no longer the one that it says");
+            self.withdraw_renderings("the verdict is no longer the one that it says");
             self.facts.artifacts = self.evidence.facts();
             verdict = self.judge(Moment::Final);
         }
@@ -90,7 +100,7 @@ impl Run<'_> {
         let defects = self.log.defects();
         let mut exit = verdict.exit;
         if published.is_err() {
-            self.evidence.withdraw(evidence::MARKDOWN, "there is no report that it could go with");
+            self.withdraw_renderings("there is no report that it could go with");
             exit = exit.worst(ExitCode::Evidence);
         }
         if !defects.is_empty() {
@@ -133,6 +143,14 @@ impl Run<'_> {
             }
         }
         why
+    }
+
+    /// Takes away what people would read, where it would not be what the report says.
+    fn withdraw_renderings(&self, why: &str) {
+        self.evidence.withdraw(evidence::MARKDOWN, why);
+        if self.plan.resolved.options.html {
+            self.evidence.withdraw(evidence::HTML, why);
+        }
     }
 
     fn watched_parts(&self) -> Parts<'_> {

@@ -11,6 +11,7 @@ mod answer;
 pub mod confined;
 mod fresh;
 mod held;
+mod html;
 mod parts;
 mod patch;
 pub mod reader;
@@ -33,7 +34,7 @@ use super::open::{Directory, Hashed};
 use super::sign::PublicKey;
 use super::testlog::{TestBegin, TestEnd};
 use super::{
-    DECISION, EVENTS, MARKDOWN, MAX_REPORT, PATCH, PROFILE, REPORT, REPORT_DIGEST, REQUIRED, STATEMENT,
+    DECISION, EVENTS, HTML, MARKDOWN, MAX_REPORT, PATCH, PROFILE, REPORT, REPORT_DIGEST, REQUIRED, STATEMENT,
     TEST_LOG, TRACE, UNNAMED,
 };
 use crate::event::{LogSummary, ReadLimits, hex, read_events};
@@ -470,6 +471,11 @@ fn read_artifact(
                 problems.add(ProblemKind::Disagreement, MARKDOWN, why);
             }
         }
+        HTML if parts::renders_the_same(report) => {
+            if let Err(why) = html::page(&mut input, report, dir) {
+                problems.add(ProblemKind::Disagreement, HTML, why);
+            }
+        }
         _ => {}
     }
     input.end().map_err(|error| format!("cannot be read: {error}"))
@@ -480,6 +486,7 @@ fn most(name: &str) -> u64 {
     match name {
         EVENTS | PATCH => 1 << 30,
         MARKDOWN => 64 << 20,
+        HTML => 2 * crate::report::html::MAX_PAGE as u64,
         DECISION | PROFILE => 16 << 20,
         _ => u64::MAX,
     }

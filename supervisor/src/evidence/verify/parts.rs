@@ -2,10 +2,13 @@
 
 use std::io::{BufRead, Read};
 
-use super::super::MARKDOWN;
 use super::super::testlog::{self, TestBegin, TestEnd};
+use super::super::{MARKDOWN, REPORT};
 use crate::governance::{Decision, Record as _};
 use crate::report::{Report, markdown};
+
+/// Most characters of an expected line that are shown.
+const SHOWN: usize = 160;
 
 fn unreadable(error: std::io::Error) -> String {
     format!("cannot be read: {error}")
@@ -49,7 +52,11 @@ pub(super) fn markdown(input: &mut impl BufRead, report: &Report) -> Result<(), 
     let mut draft = report.clone();
     draft.digest_manifest.retain(|one| one.name != MARKDOWN);
     draft.artifact_paths.remove(MARKDOWN);
-    let expected = markdown::render(&draft);
+    same(input, &markdown::render(&draft), REPORT)
+}
+
+/// Whether it is this text, rendered `of` something, and else where not.
+pub(super) fn same(input: &mut impl BufRead, expected: &str, of: &str) -> Result<(), String> {
     let mut rest = expected.as_bytes();
     loop {
         let found = input.fill_buf().map_err(unreadable)?;
@@ -61,8 +68,16 @@ pub(super) fn markdown(input: &mut impl BufRead, report: &Report) -> Result<(), 
             let same = rest.iter().zip(found).take_while(|(a, b)| a == b).count();
             let done = expected.len() - rest.len() + same;
             let line = 1 + expected.as_bytes()[..done].iter().filter(|byte| **byte == b'\n').count();
-            let said = expected.lines().nth(line - 1).unwrap_or("its end");
-            return Err(format!("is not what report.json renders to: line {line} should be {said:?}"));
+            // A line of a page can be all of it: what stands from a little before the difference on.
+            let begin =
+                expected.as_bytes()[..done].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            let mut from = begin.max(done.saturating_sub(40));
+            while !expected.is_char_boundary(from) {
+                from -= 1;
+            }
+            let said: String =
+                expected[from..].lines().next().unwrap_or("its end").chars().take(SHOWN).collect();
+            return Err(format!("is not what {of} renders to: line {line} should be {said:?}"));
         }
         rest = &rest[count..];
         input.consume(count);
