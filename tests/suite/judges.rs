@@ -126,7 +126,7 @@ fn changes_to_ask_about_are_denied_where_nobody_answers() {
 }
 
 /// Runs with an answer log; once Proctor says what an answer looks like, `answer` makes of it what is appended.
-fn answered(proctor: Proctor, repo: &TestRepo<'_>, answer: impl Fn(Value) -> String) -> Outcome {
+pub(crate) fn answered(proctor: Proctor, repo: &TestRepo<'_>, answer: impl Fn(Value) -> String) -> Outcome {
     let log = repo.world().path("answers.jsonl");
     let mut child = proctor.spawn();
     let mut lines = BufReader::new(child.stderr.take().expect("standard error")).lines();
@@ -157,7 +157,7 @@ fn asking(repo: &TestRepo<'_>, more: &[&str], scenario: &str) -> Proctor {
 }
 
 /// An answer: the template that Proctor showed, with some fields changed.
-fn line(mut template: Value, changes: Value) -> String {
+pub(crate) fn line(mut template: Value, changes: Value) -> String {
     for (key, value) in changes.as_object().expect("an object") {
         template[key] = value.clone();
     }

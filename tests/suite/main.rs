@@ -33,6 +33,8 @@ mod toolchains;
 mod trace;
 mod untouched;
 mod verify;
+mod verify_each;
+mod verify_hostile;
 mod verify_reader;
 mod why;
 mod write_failures;

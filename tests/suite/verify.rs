@@ -14,7 +14,7 @@ use crate::proctor;
 use crate::support::{each, fake, passes, sh, verifies};
 
 /// A copy of evidence, to be edited.
-fn copy(outcome: &Outcome, repo: &TestRepo<'_>, name: &str) -> PathBuf {
+pub(crate) fn copy(outcome: &Outcome, repo: &TestRepo<'_>, name: &str) -> PathBuf {
     let to = repo.world().path(name);
     if to.exists() {
         std::fs::remove_dir_all(&to).unwrap();
@@ -28,7 +28,7 @@ fn copy(outcome: &Outcome, repo: &TestRepo<'_>, name: &str) -> PathBuf {
     to
 }
 
-fn own(dir: &Path, repo: &TestRepo<'_>) {
+pub(crate) fn own(dir: &Path, repo: &TestRepo<'_>) {
     repo.world().user.own(dir);
     for entry in std::fs::read_dir(dir).unwrap() {
         repo.world().user.own(&entry.unwrap().path());
@@ -36,7 +36,7 @@ fn own(dir: &Path, repo: &TestRepo<'_>) {
 }
 
 /// Puts an edited report in place: `report.md` rendered from it, its digest and that of the report computed again.
-fn forge(dir: &Path, report: &mut Report) {
+pub(crate) fn forge(dir: &Path, report: &mut Report) {
     let name = "report.md";
     let mut draft = report.clone();
     draft.digest_manifest.retain(|one| one.name != name);
@@ -50,19 +50,19 @@ fn forge(dir: &Path, report: &mut Report) {
 }
 
 /// The same without `report.md`.
-fn put(dir: &Path, report: &Report) {
+pub(crate) fn put(dir: &Path, report: &Report) {
     let bytes = report.to_json().unwrap();
     std::fs::write(dir.join("report.json"), &bytes).unwrap();
     let line = format!("{}  report.json\n", hex::encode(&Sha256::digest(&bytes)));
     std::fs::write(dir.join("report.json.sha256"), line).unwrap();
 }
 
-fn report(dir: &Path) -> Report {
+pub(crate) fn report(dir: &Path) -> Report {
     Report::from_json(&std::fs::read(dir.join("report.json")).unwrap()).unwrap()
 }
 
 /// What `verify` says of a directory, which must be that it is invalid.
-fn refused(dir: &Path, repo: &TestRepo<'_>, more: &[&str]) -> String {
+pub(crate) fn refused(dir: &Path, repo: &TestRepo<'_>, more: &[&str]) -> String {
     let said = proctor(repo.world()).arg("verify").arg(dir).arg("--repo").arg(repo.path()).args(more).run();
     assert_eq!(said.code, Some(4), "{said:#?}");
     said.stderr

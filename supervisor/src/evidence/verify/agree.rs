@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::super::{DECISION, EVENTS, PATCH, REPORT, TEST_LOG};
+use super::super::{DECISION, EVENTS, MARKDOWN, PATCH, REPORT, TEST_LOG};
 use super::patch::{PatchFiles, PathBytes};
 use super::seen::{Ended, Seen};
 use super::{Contents, ProblemKind, Problems};
@@ -17,6 +17,10 @@ use crate::verdict::{BlockerCode, Status};
 /// Blockers that can come to light after the last event was written.
 pub(super) const LATE: [BlockerCode; 3] =
     [BlockerCode::ArtifactWriteFailed, BlockerCode::SecretInEvidence, BlockerCode::EvidenceInvalid];
+
+/// Artifacts that are whole only when no event can tell of it any more: the log itself, and what is rendered from the
+/// report, which names the log's last line. What they must say is compared otherwise.
+const AFTER_THE_LAST_EVENT: [&str; 2] = [EVENTS, MARKDOWN];
 
 /// How far event times may lie outside the run's own: the wall clock may have been set, microseconds.
 const SLACK: i64 = 2_000_000;
@@ -68,6 +72,9 @@ fn itself(report: &Report, problems: &mut Problems) {
     let passed = report.status == Status::Pass;
     if passed && !report.blockers.is_empty() {
         add("the status is pass, and there are blockers".to_owned());
+    }
+    if !report.blockers.is_sorted_by_key(|blocker| blocker.code) {
+        add("the blockers are not in their order".to_owned());
     }
     if !passed && report.blockers.is_empty() && report.exit_code != ExitCode::Defect.code() {
         add("the status is fail, and there is no blocker".to_owned());
@@ -155,6 +162,14 @@ fn log(report: &Report, summary: &LogSummary, seen: &Seen, out: &mut Out<'_>) {
         });
         if !same {
             out.add(EVENTS, format!("says of artifact {:?} what the manifest does not", written.name));
+        }
+    }
+    let told = |name: &str| seen.written.iter().filter(|one| one.name == name).count();
+    for one in &report.digest_manifest {
+        let expected = usize::from(!AFTER_THE_LAST_EVENT.contains(&one.name.as_str()));
+        if told(&one.name) != expected && !seen.too_many_written {
+            let count = told(&one.name);
+            out.add(EVENTS, format!("tells of the writing of {} {count} times, not {expected}", one.name));
         }
     }
 }

@@ -299,6 +299,14 @@ fn check(dir: &Directory, options: VerifyOptions<'_>, result: &mut VerifyResult,
         problems.add(ProblemKind::Unnamed, name, "the manifest does not name this file");
     }
 
+    // Where nobody asks about a signature its place is still no place for something else.
+    if options.authenticity.is_none()
+        && names.iter().any(|name| name == STATEMENT)
+        && let Err(why) = dir.file(STATEMENT, MAX_REPORT as u64)
+    {
+        problems.add(ProblemKind::File, STATEMENT, why);
+    }
+
     let mut contents = Contents::default();
     let mut sound = BTreeMap::new();
     if !parts::renders_the_same(&report) {
@@ -386,6 +394,10 @@ fn manifest(report: &Report, problems: &mut Problems) {
     let mut add = |message: String| problems.add(ProblemKind::Manifest, REPORT, message);
     if report.digest_manifest.len() > MAX_ARTIFACTS {
         add(format!("the manifest names more than {MAX_ARTIFACTS} artifacts"));
+    }
+    // One order, so that one set of artifacts has one report.
+    if !report.digest_manifest.is_sorted_by(|one, next| one.name <= next.name) {
+        add("the manifest does not name its artifacts in order".to_owned());
     }
     let mut names = BTreeSet::new();
     for artifact in &report.digest_manifest {

@@ -142,23 +142,10 @@ impl Run {
         for change in &log_changes {
             writer.emit(payload::file_changed(change)).unwrap();
         }
-        let described = dir.write_whole(PATCH, &patch).unwrap();
-        writer.emit(payload::artifact_written(&described)).unwrap();
-        for blocker in &report.blockers {
-            writer.emit(payload::blocker_raised(blocker)).unwrap();
-        }
+        dir.write_whole(PATCH, &patch).unwrap();
         let described = dir.write_whole(DECISION, decision.to_string().as_bytes()).unwrap();
         report.decision.digest = Some(described.digest.sha256);
         dir.write_whole(PROFILE, profile.as_bytes()).unwrap();
-        report.freshness.wall_end = crate::event::format_micros(now_micros());
-        report.run_end = report.freshness.wall_end.clone();
-        let exit = ExitCode::from_code(report.exit_code).unwrap();
-        let verdict = Verdict { status: report.status, blockers: report.blockers.clone(), exit };
-        writer.emit(payload::run_finished(&verdict, &report, 0)).unwrap();
-        let (artifact, end) = writer.finish().unwrap();
-        artifact.finish().unwrap();
-        report.events.count = end.count;
-        report.events.last_hash = end.last_hash;
         dir.write_whole(TEST_LOG, &test_log).unwrap();
         let spans = dir.create_artifact(TRACE).unwrap();
         let mut spans =
@@ -208,6 +195,21 @@ impl Run {
         for (name, bytes) in extra {
             dir.write_whole(name, &bytes).unwrap();
         }
+        for written in dir.manifest() {
+            writer.emit(payload::artifact_written(&written)).unwrap();
+        }
+        for blocker in &report.blockers {
+            writer.emit(payload::blocker_raised(blocker)).unwrap();
+        }
+        report.freshness.wall_end = crate::event::format_micros(now_micros());
+        report.run_end = report.freshness.wall_end.clone();
+        let exit = ExitCode::from_code(report.exit_code).unwrap();
+        let verdict = Verdict { status: report.status, blockers: report.blockers.clone(), exit };
+        writer.emit(payload::run_finished(&verdict, &report, 0)).unwrap();
+        let (artifact, end) = writer.finish().unwrap();
+        artifact.finish().unwrap();
+        report.events.count = end.count;
+        report.events.last_hash = end.last_hash;
         late(&mut report);
         report.digest_manifest = dir.manifest();
         dir.write_whole(MARKDOWN, markdown::render(&report).as_bytes()).unwrap();
