@@ -4,6 +4,7 @@
 //! Nothing here asserts anything about Proctor; the suite does.
 
 mod agents;
+mod attestations;
 mod repo;
 mod run;
 mod snapshot;
@@ -11,6 +12,7 @@ mod toolchains;
 mod user;
 
 pub use agents::Agents;
+pub use attestations::in_toto;
 pub use repo::TestRepo;
 pub use run::{Outcome, Proctor};
 pub use snapshot::TreeSnapshot;

@@ -25,6 +25,7 @@ mod proofs;
 mod refused;
 mod schemas;
 mod shell;
+mod sign;
 mod space;
 mod support;
 mod survivors;

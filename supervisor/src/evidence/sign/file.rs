@@ -161,6 +161,20 @@ pub fn write_pair(path: &Path) -> Result<KeyPair, KeyError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let dir = rustix::fs::open(parent, flags, Mode::empty())
         .map_err(|errno| io("opening the directory above it", &errno))?;
+    let public_name = public_path(Path::new(name));
+    let there = |name: &Path| {
+        KeyError::new(
+            &parent.join(name),
+            "is there already, and a key is never written over",
+            "give another name, or move the old one away if nobody needs it",
+        )
+    };
+    // Said before anything is made; what comes to be there meanwhile is not written over either.
+    for name in [Path::new(name), &public_name] {
+        if rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+            return Err(there(name));
+        }
+    }
     let key = key::generate().map_err(|error| io("no random bytes", &error))?;
     let Some((pem, public)) = key::to_pem(&key) else {
         return fail(path, "cannot be made: the key cannot be written as PEM".into(), "try again");
@@ -168,7 +182,6 @@ pub fn write_pair(path: &Path) -> Result<KeyPair, KeyError> {
     let Some(public_pem) = public.to_pem() else {
         return fail(path, "cannot be made: the public key cannot be written as PEM".into(), "try again");
     };
-    let public_name = public_path(Path::new(name));
     let mut made: Vec<&Path> = Vec::new();
     let files: [(&Path, &str, Mode); 2] = [
         (Path::new(name), pem.as_str(), Mode::RUSR | Mode::WUSR),
@@ -179,11 +192,7 @@ pub fn write_pair(path: &Path) -> Result<KeyPair, KeyError> {
         result = exclusive(&dir, name, text, mode, &mut made).map_err(|(step, errno)| {
             let shown = parent.join(name);
             match errno {
-                Errno::EXIST => KeyError::new(
-                    &shown,
-                    "is there already, and a key is never written over",
-                    "give another name, or move the old one away if nobody needs it",
-                ),
+                Errno::EXIST => there(name),
                 errno => KeyError::new(&shown, format!("cannot be made: {step}: {errno}"), elsewhere),
             }
         });

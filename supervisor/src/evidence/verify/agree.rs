@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::super::{DECISION, EVENTS, MARKDOWN, PATCH, REPORT, TEST_LOG};
+use super::super::{DECISION, EVENTS, HTML, MARKDOWN, PATCH, REPORT, TEST_LOG};
 use super::patch::{PatchFiles, PathBytes};
 use super::seen::{Ended, Seen};
 use super::{Contents, ProblemKind, Problems};
@@ -20,7 +20,7 @@ pub(super) const LATE: [BlockerCode; 3] =
 
 /// Artifacts that are whole only when no event can tell of it any more: the log itself, and what is rendered from the
 /// report, which names the log's last line. What they must say is compared otherwise.
-const AFTER_THE_LAST_EVENT: [&str; 2] = [EVENTS, MARKDOWN];
+const AFTER_THE_LAST_EVENT: [&str; 3] = [EVENTS, HTML, MARKDOWN];
 
 /// How far event times may lie outside the run's own: the wall clock may have been set, microseconds.
 const SLACK: i64 = 2_000_000;
