@@ -299,14 +299,6 @@ fn check(dir: &Directory, options: VerifyOptions<'_>, result: &mut VerifyResult,
         problems.add(ProblemKind::Unnamed, name, "the manifest does not name this file");
     }
 
-    // Where nobody asks about a signature its place is still no place for something else.
-    if options.authenticity.is_none()
-        && names.iter().any(|name| name == STATEMENT)
-        && let Err(why) = dir.file(STATEMENT, MAX_REPORT as u64)
-    {
-        problems.add(ProblemKind::File, STATEMENT, why);
-    }
-
     let mut contents = Contents::default();
     let mut sound = BTreeMap::new();
     if !parts::renders_the_same(&report) {
