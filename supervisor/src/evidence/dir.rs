@@ -209,10 +209,9 @@ impl EvidenceDir {
         if owner != own {
             return Err(EvidenceDirError::Foreign { path: path.to_owned(), owner, own });
         }
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => return Err(EvidenceDirError::InUse { path: path.to_owned() }),
-            // A file system without locks: `gc`, which needs one too, leaves the directory alone.
-            Ok(()) | Err(_) => {}
+        // Another error is that of a file system without locks: `gc`, which needs one too, leaves the directory alone.
+        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+            return Err(EvidenceDirError::InUse { path: path.to_owned() });
         }
         // Looked into before it is touched: a directory that is refused stays as it is. And once more when nobody else
         // may write into it any more.

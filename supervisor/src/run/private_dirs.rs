@@ -175,7 +175,7 @@ impl Leftovers {
 
     /// What one of them takes.
     pub fn size(&self, name: &CStr) -> Size {
-        let found = self.dead.iter().find(|(one, _)| &**one == name);
+        let found = self.dead.iter().find(|(one, _)| **one == *name);
         found.map_or_else(Size::default, |(_, dir)| Size::of(dir.as_fd()))
     }
 
@@ -184,7 +184,7 @@ impl Leftovers {
     /// # Errors
     /// Something of it is left.
     pub fn remove(&self, name: &CStr) -> io::Result<()> {
-        let found = self.dead.iter().find(|(one, _)| &**one == name);
+        let found = self.dead.iter().find(|(one, _)| **one == *name);
         found.map_or(Ok(()), |(name, dir)| remove_all(self.all.as_fd(), name, dir.as_fd()))
     }
 }
