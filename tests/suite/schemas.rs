@@ -13,6 +13,7 @@ struct Schemas {
     report: Validator,
     event: Validator,
     decision: Validator,
+    profile: Validator,
 }
 
 fn validator(name: &str) -> Validator {
@@ -26,6 +27,7 @@ fn schemas() -> &'static Schemas {
         report: validator("report"),
         event: validator("event"),
         decision: validator("decision"),
+        profile: validator("effective-profile"),
     })
 }
 
@@ -51,6 +53,9 @@ pub(crate) fn hold(outcome: &Outcome) {
     };
     if written("decision.json") {
         holds(&schemas().decision, "decision.json", &read("decision.json").expect("a decision"));
+    }
+    if written("profile.json") {
+        holds(&schemas().profile, "profile.json", &read("profile.json").expect("a profile"));
     }
     if written("events.normalized.jsonl") {
         let events = read("events.normalized.jsonl").expect("events");

@@ -17,12 +17,13 @@ use crate::proctor;
 use crate::support::{each, passes, sh};
 use crate::verify::{copy, forge, refused, report};
 
-const ARTIFACTS: [&str; 11] = [
+const ARTIFACTS: [&str; 12] = [
     "report.json",
     "report.json.sha256",
     "report.md",
     "events.normalized.jsonl",
     "patch.diff",
+    "profile.json",
     "test.log",
     "trace.jsonl",
     "backend.stdout.log",
@@ -396,7 +397,7 @@ fn old_evidence_is_refused_by_nonce_age_and_clock() {
             "{said}"
         );
         let said = refused(&dir, repo, &["--require-signature"]);
-        assert!(said.contains("report.intoto.jsonl: a signature is required"), "{said}");
+        assert!(said.contains("report.intoto.jsonl: is missing: a signature is required"), "{said}");
         // A clock before the end, and one a day after it.
         let hour = i64::try_from(Duration::from_secs(3600).as_micros()).unwrap();
         let at = |now| {

@@ -61,7 +61,7 @@ pub struct Arguments {
 }
 
 /// One event that must have been seen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RequiredEvent {
     /// The phase of the run; one that was not reached requires nothing.

@@ -40,6 +40,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Everything that one run was told, resolved and checked: the input of `run`.
@@ -113,7 +114,7 @@ pub struct ProfileId {
 }
 
 /// What may become of a backend's changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum MutationMode {
     /// The work tree is mounted read-only.
@@ -203,7 +204,7 @@ pub struct Limit<T> {
 }
 
 /// Network of a sandbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Network {
     /// An empty network namespace with its own loopback.
@@ -224,7 +225,7 @@ pub struct MountRule {
 }
 
 /// How a mount is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum MountMode {
     /// Read-only.
@@ -262,7 +263,7 @@ pub enum Approvals {
 }
 
 /// Sandbox levels, lowest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Landlock and seccomp alone.
@@ -272,7 +273,7 @@ pub enum Level {
 }
 
 /// Where the private layers of overlays (the work tree's, and those of `--overlay`) lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LayerPlace {
     /// In memory where the kernel can do that, else on disk.

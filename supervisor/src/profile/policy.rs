@@ -9,9 +9,12 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+
+use crate::schema::kinds;
 
 use super::engine::{EngineProfile, RequiredEvent};
 use super::{
@@ -20,13 +23,14 @@ use super::{
 };
 
 /// The schema of the effective profile.
-pub const SCHEMA: &str = "profile/v1";
+pub const SCHEMA: &str = "effective-profile/v1";
 
 /// The effective profile.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EffectiveProfile {
-    /// `profile/v1`.
+    /// `effective-profile/v1`.
+    #[schemars(extend("const" = SCHEMA))]
     pub schema: String,
     /// What the registry says of the engine.
     pub engine: EffectiveEngine,
@@ -61,7 +65,7 @@ pub struct EffectiveProfile {
 }
 
 /// What the registry says of an engine, as far as it decides anything.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EffectiveEngine {
     /// Its name.
@@ -77,7 +81,7 @@ pub struct EffectiveEngine {
 }
 
 /// Globs that changes are held against.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EffectiveChanges {
     /// A change must match one of these.
@@ -91,7 +95,7 @@ pub struct EffectiveChanges {
 }
 
 /// How the result is tested.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EffectiveTest {
     /// `command`, `off` or `missing`.
@@ -101,7 +105,7 @@ pub struct EffectiveTest {
 }
 
 /// Whether there is a test.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EffectiveTestChoice {
     /// A command.
@@ -113,7 +117,7 @@ pub enum EffectiveTestChoice {
 }
 
 /// How the result is reviewed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EffectiveReview {
     /// The command.
@@ -123,7 +127,7 @@ pub struct EffectiveReview {
 }
 
 /// What accepts in a review.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EffectiveReviewBy {
     /// Exit code 0 and the patch's digest.
@@ -133,7 +137,7 @@ pub enum EffectiveReviewBy {
 }
 
 /// Times, milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EffectiveTimeouts {
     /// The backend, from start to end.
@@ -151,7 +155,7 @@ pub struct EffectiveTimeouts {
 }
 
 /// Limits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EffectiveLimits {
     /// Bytes; null is half of the host's memory.
@@ -173,7 +177,7 @@ pub struct EffectiveLimits {
 }
 
 /// Whether the operator set a limit: then it is enforced, or the run refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EffectiveExplicit {
     /// Memory.
@@ -185,7 +189,7 @@ pub struct EffectiveExplicit {
 }
 
 /// What one sandbox has of its own.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EffectiveSandbox {
     /// Network.
@@ -193,13 +197,14 @@ pub struct EffectiveSandbox {
     /// Mounts beyond the work tree, in their order.
     pub mounts: Vec<EffectiveMount>,
     /// SHA-256 of the value of each variable that was set, by name.
+    #[schemars(with = "kinds::MapOf<kinds::VariableName, kinds::Sha256>")]
     pub env_sha256: BTreeMap<String, String>,
     /// Variables whose values were passed from outside.
     pub pass_env: Vec<String>,
 }
 
 /// One mount.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EffectiveMount {
     /// Where, outside as inside; what is not UTF-8 stands as U+FFFD.
@@ -211,7 +216,7 @@ pub struct EffectiveMount {
 }
 
 /// How requests for approval are answered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EffectiveApprovals {
     /// By whom.
@@ -221,7 +226,7 @@ pub struct EffectiveApprovals {
 }
 
 /// Who answers requests for approval.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EffectiveApprovalMode {
     /// The controlling terminal.

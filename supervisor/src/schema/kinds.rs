@@ -153,7 +153,7 @@ impl JsonSchema for LimitMechanism {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let mut names: Vec<&str> = crate::run::limit_mechanisms().to_vec();
-        names.extend(["supervisor", "none"]);
+        names.extend(["supervisor", "none", "cgroup_v1 cpu", "cgroup_v2 cpu"]);
         names.sort_unstable();
         names.dedup();
         json_schema!({

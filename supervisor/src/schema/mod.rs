@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::governance::{Admission, Decision, GateRecord};
 use crate::profile::engine::RawEngine;
 use crate::profile::keys::KEYS;
+use crate::profile::policy::EffectiveProfile;
 use crate::profile::raw::RawProfile;
 use crate::profile::view::RawView;
 use crate::report::Report;
@@ -68,13 +69,19 @@ const fn named(name: &'static str, version: &'static str, title: &'static str, m
 }
 
 /// Every schema.
-pub const ALL: [Named; 9] = [
+pub const ALL: [Named; 10] = [
     named("report", "report/v1", "report.json: the verdict of a run", report),
     named("event", "events/v1", "One line of events.normalized.jsonl", || event::make(writing())),
     named("decision", "decision/v1", "decision.json: which engine may run, how, and why", decision),
     named("admission", "admission/v1", "The admission of an engine's source", admission),
     named("gate", "gate/v1", "A record of a stage's gate", gate),
     named("profile", "profile/v1", "A profile (TOML), as JSON", profile),
+    named(
+        "effective-profile",
+        "effective-profile/v1",
+        "profile.json: every rule that a run stood under",
+        || of::<EffectiveProfile>(writing()),
+    ),
     named("config", "config/v1", "The operator's configuration (TOML), as JSON", || {
         of::<RawProfile>(reading())
     }),

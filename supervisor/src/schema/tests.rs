@@ -587,6 +587,7 @@ fn valid_profiles_hold_and_every_wrong_field_of_a_full_one_is_refused() {
         "EMPTY",
         "LEVEL",
         "JSON",
+        "sign",
     ];
     // Counts and sizes may be text, so that "7" is no mistake there: they are checked by themselves.
     let limits = full.as_object_mut().unwrap().remove("limits").unwrap();
@@ -610,6 +611,29 @@ fn valid_profiles_hold_and_every_wrong_field_of_a_full_one_is_refused() {
     }
     full["limits"] = limits;
     holds(&validator, &full);
+}
+
+#[test]
+fn effective_profiles_and_every_wrong_field_of_one() {
+    let mut profile = crate::profile::policy::sample();
+    profile.review = Some(crate::profile::policy::EffectiveReview {
+        command: "true".into(),
+        by: crate::profile::policy::EffectiveReviewBy::Digest,
+    });
+    profile.engine.required_events = vec![crate::profile::RequiredEvent {
+        phase: crate::profile::Phase::Backend,
+        kind: "turn.completed".into(),
+        source: crate::profile::EventSource::Backend,
+    }];
+    profile.backend_sandbox.mounts = vec![crate::profile::policy::EffectiveMount {
+        path: "/usr".into(),
+        mode: crate::profile::MountMode::Ro,
+        optional: true,
+    }];
+    profile.backend_sandbox.env_sha256 = [("CI".to_owned(), "0".repeat(64))].into();
+    profile.limits.cpus = Some("1.5".into());
+    let texts = ["allow", "command", "cpus", "hide", "kind", "name", "path", "protect"];
+    tight("effective-profile", &[serde_json::to_value(&profile).unwrap()], &FREE, &texts, &[]);
 }
 
 /// Faults of shape are refused by the schema alone; of the others (what a value means, what the host or another key says

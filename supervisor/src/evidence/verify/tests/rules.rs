@@ -137,7 +137,7 @@ fn another_form_of_the_profile_is_none() {
     );
     one(
         &with(text.replace("profile/v1", "profile/v2")),
-        "is of schema \"profile/v2\", this version knows profile/v1",
+        "is of schema \"effective-profile/v2\", this version knows effective-profile/v1",
     );
     one(
         &with(text.replacen("\"gated\":false", "\"gated\":false,\"gated\":true", 1)),
