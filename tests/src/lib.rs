@@ -5,6 +5,7 @@
 
 mod agents;
 mod attestations;
+mod browser;
 mod repo;
 mod run;
 mod snapshot;
@@ -13,6 +14,7 @@ mod user;
 
 pub use agents::Agents;
 pub use attestations::in_toto;
+pub use browser::Browser;
 pub use repo::TestRepo;
 pub use run::{Outcome, Proctor};
 pub use snapshot::TreeSnapshot;

@@ -23,6 +23,7 @@ mod learn;
 mod limits;
 mod matrix;
 mod matrix_command;
+mod page;
 mod proofs;
 mod refused;
 mod schemas;

@@ -5,14 +5,19 @@
 
 use std::fmt::{self, Write as _};
 
+use serde_json::Value;
+
 use super::escape::{markdown as text, markdown_code as code};
 use super::units::size;
 use super::{FileChange, Report, ReviewStatus, TestStatus};
-use crate::evidence::NonceSource;
+use crate::evidence::{DECISION, EVENTS, HTML, NonceSource, PATCH, STDERR, STDOUT, TEST_LOG, TRACE};
+use crate::run::REVIEW_LOG;
 use crate::verdict::Status;
 
 /// Most rows of a table; the rest is counted.
 const ROWS: usize = 200;
+/// Most entries of a list in a blocker's detail.
+const LISTED: usize = 50;
 /// Most characters of one value that is not ours.
 const WIDTH: usize = 300;
 
@@ -121,12 +126,38 @@ fn blockers(out: &mut String, report: &Report) -> fmt::Result {
     for blocker in report.blockers.iter().take(ROWS) {
         writeln!(out, "- **{}**: {}", text(blocker.code.as_str()), text(&clipped(&blocker.message)))?;
         writeln!(out, "  - What to do: {}", text(&blocker.remedy))?;
-        if blocker.detail.as_object().is_none_or(|detail| !detail.is_empty()) {
-            writeln!(out, "  - Detail: {}", span(&blocker.detail.to_string()))?;
-        }
+        detail(out, &blocker.detail)?;
     }
     more(out, report.blockers.len(), "blockers")?;
     writeln!(out)
+}
+
+/// Lists as lists, so that none of their first entries is cut; the rest as it stands in the report.
+fn detail(out: &mut String, detail: &Value) -> fmt::Result {
+    let mut rest = detail.clone();
+    for (key, value) in detail.as_object().into_iter().flatten() {
+        let Some(items) = value.get("listed").and_then(Value::as_array) else {
+            continue;
+        };
+        rest.as_object_mut().map(|map| map.remove(key));
+        let total = value.get("total").and_then(Value::as_u64).unwrap_or(items.len() as u64);
+        writeln!(out, "  - {} ({total}):", text(&clipped(&key.replace('_', " "))))?;
+        for item in items.iter().take(LISTED) {
+            let said: Vec<String> = match item {
+                Value::Object(map) => map.values().filter_map(Value::as_str).map(span).collect(),
+                Value::String(said) => vec![span(said)],
+                other => vec![span(&other.to_string())],
+            };
+            writeln!(out, "    - {}", said.join(" "))?;
+        }
+        if total > items.len().min(LISTED) as u64 {
+            writeln!(out, "    - and {} more", total - items.len().min(LISTED) as u64)?;
+        }
+    }
+    if rest.as_object().is_none_or(|rest| !rest.is_empty()) {
+        writeln!(out, "  - Detail: {}", span(&rest.to_string()))?;
+    }
+    Ok(())
 }
 
 fn more(out: &mut String, count: usize, what: &str) -> fmt::Result {
@@ -379,10 +410,18 @@ fn numbers(out: &mut String, report: &Report) -> fmt::Result {
     Ok(())
 }
 
+/// An artifact's name; a link where it is one of Proctor's own names, which alone can be trusted in a link.
+fn link(name: &str) -> String {
+    let own = [EVENTS, PATCH, TEST_LOG, TRACE, STDOUT, STDERR, DECISION, HTML, REVIEW_LOG]
+        .into_iter()
+        .find(|own| *own == name);
+    own.map_or_else(|| span(name), |own| format!("[`{own}`]({own})"))
+}
+
 fn artifacts(out: &mut String, report: &Report) -> fmt::Result {
     writeln!(out, "## Artifacts\n\n| name | bytes | SHA-256 |\n| --- | --- | --- |")?;
     for artifact in report.digest_manifest.iter().take(ROWS) {
-        let (name, size) = (span(&artifact.name), artifact.annotations.size);
+        let (name, size) = (link(&artifact.name), artifact.annotations.size);
         writeln!(out, "| {name} | {size} | {} |", span(&artifact.digest.sha256))?;
     }
     more(out, report.digest_manifest.len(), "artifacts")?;
@@ -445,6 +484,29 @@ mod tests {
         let plain = render(&report).lines().count();
         report.sandbox.denials[0].path = Some(HOSTILE.into());
         assert_eq!(render(&report).lines().count(), plain);
+    }
+
+    #[test]
+    fn lists_of_a_blocker_are_lists_and_artifacts_of_known_names_are_links() {
+        let mut report = sample::report();
+        report.status = Status::Fail;
+        let listed: Vec<_> =
+            (0..60).map(|n| json!({"path": format!("{n}{HOSTILE}"), "rule": "deny **"})).collect();
+        let detail = json!({"changes": {"listed": listed, "total": 70}, "limit": 7});
+        report.blockers = vec![Blocker::new(BlockerCode::DisallowedFile, "No.", detail)];
+        report.digest_manifest.push(crate::evidence::ResourceDescriptor::new(
+            "backend.x.log",
+            "8".repeat(64),
+            1,
+        ));
+        let out = render(&report);
+        assert!(out.contains("  - changes (70):\n    - "), "{out}");
+        assert!(out.contains(" `deny **`\n    - and 20 more\n  - Detail: `{\"limit\":7}`\n"), "{out}");
+        assert_eq!(out.lines().filter(|line| line.starts_with("    - ")).count(), LISTED + 1);
+        assert!(
+            out.contains("| [`patch.diff`](patch.diff) | 10 |") && out.contains("| `backend.x.log` | 1 |"),
+            "{out}"
+        );
     }
 
     /// Hostile text in every field that somebody else controls: no new line, no live markup.

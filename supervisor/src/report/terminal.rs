@@ -6,10 +6,16 @@ use std::fmt::Write as _;
 
 use super::Report;
 use super::escape::terminal as safe;
+use super::units::seconds;
+use crate::evidence::HTML;
 use crate::verdict::Status;
 
 /// Most blockers that are spelled out.
 const SHOWN: usize = 20;
+/// Most changed files that are named.
+const FILES: usize = 5;
+/// Most characters of one value.
+const WIDE: usize = 160;
 
 /// The summary of a run, several lines; `evidence` is where the evidence is, as text.
 #[must_use]
@@ -23,11 +29,12 @@ pub fn summary(report: &Report, evidence: Option<&str>) -> String {
     // Writing to a String does not fail.
     let _ = writeln!(
         out,
-        "{verdict}  {}  engine {}{stage}, mutation {}, exit {}",
+        "{verdict}  {}  engine {}{stage}, mutation {}, exit {}, took {}",
         safe(&report.run_id),
         safe(&report.engine.name),
         safe(&report.mutation_mode),
-        report.exit_code
+        report.exit_code,
+        seconds(report.freshness.monotonic_duration_ns / 1000)
     );
     for blocker in report.blockers.iter().take(SHOWN) {
         let _ = writeln!(out, "  {}: {}", blocker.code, safe(&blocker.message));
@@ -44,9 +51,16 @@ pub fn summary(report: &Report, evidence: Option<&str>) -> String {
     }
     let changed = report.changed_files.len();
     let _ = writeln!(out, "  {changed} {} changed", if changed == 1 { "file" } else { "files" });
+    for change in report.changed_files.iter().take(FILES) {
+        let _ = writeln!(out, "      {}  {}", change.kind.as_str(), clipped(&change.path));
+    }
+    if changed > FILES {
+        let _ = writeln!(out, "      and {} more", changed - FILES);
+    }
     if !report.test_inputs_changed.is_empty() {
         let steering = report.test_inputs_changed.len();
-        let _ = writeln!(out, "  {steering} of them steer the tests: read them before you trust the result");
+        let steer = if steering == 1 { "steers the tests: read it" } else { "steer the tests: read them" };
+        let _ = writeln!(out, "  {steering} of them {steer} before you trust the result");
     }
     if let Some(why) = &report.sandbox.why_not_full {
         let missing = report.sandbox.missing.len();
@@ -61,16 +75,23 @@ pub fn summary(report: &Report, evidence: Option<&str>) -> String {
         }
     }
     if let Some(evidence) = evidence {
+        if report.digest_manifest.iter().any(|one| one.name == HTML) {
+            let _ = writeln!(out, "  page: {}/{HTML}", safe(evidence.trim_end_matches('/')));
+        }
         let _ = writeln!(out, "  evidence: {}", safe(evidence));
     }
     out
 }
 
+/// One value, of limited width.
+fn clipped(text: &str) -> String {
+    safe(&text.chars().take(WIDE).collect::<String>())
+}
+
 /// The first few paths or reasons of a blocker's detail.
 fn details(detail: &serde_json::Value) -> Vec<String> {
     const FEW: usize = 5;
-    const WIDE: usize = 160;
-    let short = |text: &str| safe(&text.chars().take(WIDE).collect::<String>());
+    let short = clipped;
     let mut lines = Vec::new();
     for value in detail.as_object().into_iter().flat_map(serde_json::Map::values) {
         let Some(items) = value.get("listed").and_then(serde_json::Value::as_array) else {
@@ -100,6 +121,7 @@ fn details(detail: &serde_json::Value) -> Vec<String> {
 mod tests {
     use super::super::sample;
     use super::*;
+    use crate::report::ChangeKind;
     use crate::verdict::{Blocker, BlockerCode};
     use serde_json::json;
 
@@ -108,9 +130,22 @@ mod tests {
         let out = summary(&sample::report(), Some("/tmp/e"));
         assert_eq!(
             out,
-            "PASS  r-20260601T120000-abcdef  engine fake, mutation patch, exit 0\n  1 file changed\n  \
+            "PASS  r-20260601T120000-abcdef  engine fake, mutation patch, exit 0, took 5.000 s\n  1 file changed\n      modified  src/a.rs\n  \
              not enforced: memory limit (no cgroup): watched only\n  evidence: /tmp/e\n"
         );
+    }
+
+    #[test]
+    fn files_are_named_a_few_of_them_and_the_page_where_there_is_one() {
+        let mut report = sample::report();
+        let names = (0..7).map(|n| sample::change(&format!("f{n}\x1b[2J\u{202e}\n"), ChangeKind::Added));
+        report.changed_files = names.collect();
+        report.test_inputs_changed = vec![crate::report::PathText { path: "f".into(), path_b64: None }];
+        report.digest_manifest.push(crate::evidence::ResourceDescriptor::new(HTML, "8".repeat(64), 1));
+        let out = summary(&report, Some("/tmp/e\x1b[2J/"));
+        assert!(out.contains("  7 files changed\n      added  f0\\x1b[2J\\u{202e}\\n\n"), "{out}");
+        assert!(out.contains("      added  f4\\x1b[2J\\u{202e}\\n\n      and 2 more\n  1 of them steers the tests: read it before"), "{out}");
+        assert!(out.contains("  page: /tmp/e\\x1b[2J/report.html\n  evidence: /tmp/e\\x1b[2J/\n"), "{out}");
     }
 
     #[test]

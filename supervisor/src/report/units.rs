@@ -18,6 +18,11 @@ pub fn size(bytes: u64) -> String {
     format!("{value:.1} {unit}")
 }
 
+/// Microseconds as seconds with three places.
+pub fn seconds(micros: u64) -> String {
+    format!("{}.{:03} s", micros / 1_000_000, micros / 1000 % 1000)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

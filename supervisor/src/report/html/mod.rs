@@ -29,6 +29,7 @@ pub use source::Artifacts;
 
 use super::Report;
 use super::escape::{self, Html};
+use super::units::seconds;
 use crate::evidence::{HTML, MARKDOWN};
 use crate::verdict::Status;
 
@@ -191,11 +192,6 @@ fn bounded<T>(
 /// Says how many of a list stand in the report alone.
 fn rest(count: usize, what: &str) -> Markup {
     html! { @if count > 0 { p.cut { (count) " more " (what) " stand in " code { "report.json" } "." } } }
-}
-
-/// Microseconds as seconds with three places.
-fn seconds(micros: u64) -> String {
-    format!("{}.{:03} s", micros / 1_000_000, micros / 1000 % 1000)
 }
 
 /// A share of a whole as a bar; what it says stands beside it as text.

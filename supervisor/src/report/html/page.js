@@ -53,7 +53,7 @@
         hit.log.open = true;
         hit.line.classList.add("on");
         mark("current", hit.range ? [hit.range] : []);
-        hit.line.scrollIntoView({ block: "nearest" });
+        hit.line.scrollIntoView({ block: "nearest", behavior: "instant" });
       } else mark("current", []);
       result.textContent = at < 0 ? `${total} found${more}` : `${at + 1} of ${total}${more}`;
     };
