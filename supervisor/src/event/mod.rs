@@ -1,18 +1,23 @@
 //! The vocabulary of normalized events (`events/v1`): types, sources, trust, and which source may say what.
 //!
-//! `writer` makes the hash-chained log, `reader` checks one, `cut` bounds what a backend can put into a line.
+//! `writer` makes the hash-chained log, `reader` checks one, `cut` bounds what a backend can put into a line,
+//! `tool` words what it says of its tools, `calls` gathers what a trace tells of a log.
 //! Nothing here parses a backend's own output (adapters do), and nothing here knows reports or verdicts.
 
+pub mod calls;
 mod cut;
 pub mod hex;
 pub mod reader;
 mod time;
+mod tool;
 mod types;
 pub mod writer;
 
+pub use calls::Calls;
 pub use cut::{MAX_DATA, MAX_DEPTH, MAX_STRING, bounded};
 pub use reader::{Event, EventProblem, EventProblemKind, LogSummary, ReadLimits, read_events};
 pub use time::{Clock, SystemClock, format_micros, now_micros, parse_micros};
+pub use tool::{TOOL_ENDS, TOOL_KINDS, TOOL_RUNNING};
 pub use types::{EventType, Source, SpanKind, Trust};
 pub use writer::{Emitted, EventError, EventIndex, EventLimits, EventLogEnd, EventWriter};
 

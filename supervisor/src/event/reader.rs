@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
+use super::calls::{Calls, Told};
 use super::cut::MAX_ID;
 use super::hex;
 use super::time::parse_micros;
@@ -178,6 +179,8 @@ pub struct LogSummary {
     pub last_hash: String,
     /// What was seen.
     pub index: EventIndex,
+    /// What a trace tells of it.
+    pub calls: Calls,
     /// What is wrong, in order.
     pub problems: Vec<EventProblem>,
     /// Problems beyond those listed.
@@ -346,6 +349,14 @@ impl Check {
         self.finished |= event.event_type == EventType::RunFinished;
         self.match_ends(&event);
         self.summary.index.add(event.event_type, event.source, &event.data);
+        self.summary.calls.add(&Told {
+            event_type: event.event_type,
+            source: event.source,
+            call_id: event.call_id.as_deref(),
+            seq: event.seq,
+            micros: self.last_micros,
+            data: &event.data,
+        });
         Some(event)
     }
 

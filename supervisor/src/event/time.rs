@@ -83,6 +83,11 @@ pub(super) struct Stamper {
 }
 
 impl Stamper {
+    /// The time that was stamped last, microseconds.
+    pub(super) fn last(&self) -> i64 {
+        self.last
+    }
+
     pub(super) fn stamp(&mut self, micros: i64) -> &str {
         // A wall clock that is set back would otherwise contradict the order in which things were seen.
         self.last = self.last.max(micros);

@@ -8,9 +8,11 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
+use super::calls::{Calls, Told};
 use super::cut::{MAX_ID, bounded, cut};
 use super::hex;
 use super::time::{Clock, Stamper, SystemClock};
+use super::tool::worded;
 use super::types::{EventType, Source, SpanKind, Trust};
 use super::{FIRST_PREV, MAX_LINE, Native, NewEvent, SCHEMA};
 
@@ -174,6 +176,7 @@ pub struct EventWriter<W: Write> {
     bytes: u64,
     open: BTreeMap<OpenKey, Vec<u64>>,
     index: EventIndex,
+    calls: Calls,
     closed: u64,
     finished: bool,
     broken: Option<io::ErrorKind>,
@@ -208,6 +211,7 @@ impl<W: Write> EventWriter<W> {
             bytes: 0,
             open: BTreeMap::new(),
             index: EventIndex::default(),
+            calls: Calls::default(),
             closed: 0,
             finished: false,
             broken: None,
@@ -236,6 +240,10 @@ impl<W: Write> EventWriter<W> {
         }
         let call_id = call_id.map(short_id);
         let native = native.map(short_native);
+        let mut data = data;
+        if source == Source::Backend {
+            worded(event_type, &mut data);
+        }
         let data = bounded(data);
         let seq = self.append(event_type, source, call_id.as_deref(), native.as_ref(), &data)?;
         if let Some(kind) = event_type.starts() {
@@ -278,6 +286,12 @@ impl<W: Write> EventWriter<W> {
     #[must_use]
     pub fn index(&self) -> &EventIndex {
         &self.index
+    }
+
+    /// What a trace tells of the log so far.
+    #[must_use]
+    pub fn calls(&self) -> &Calls {
+        &self.calls
     }
 
     /// True once an event of the backend would be left out.
@@ -371,6 +385,7 @@ impl<W: Write> EventWriter<W> {
         let seq = self.seq;
         self.seq += 1;
         self.index.add(event_type, source, data);
+        self.calls.add(&Told { event_type, source, call_id, seq, micros: self.stamper.last(), data });
         if self.batch.len() >= BATCH {
             self.flush()?;
         }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::event::reader::{ReadLimits, read_events};
+use crate::event::{TOOL_ENDS, TOOL_KINDS};
 use serde_json::json;
 
 const RUN: &str = "r-20260601T120000-abcdef";
@@ -169,4 +170,68 @@ fn a_write_error_sticks() {
     assert!(error.to_string().contains("event log cannot be written"), "{error}");
     assert!(writer.emit(backend(EventType::Message)).is_err());
     assert!(writer.finish().is_err());
+}
+
+#[test]
+fn what_an_engine_says_of_its_tools_is_worded_as_the_agent_client_protocol_does() {
+    let mut writer = EventWriter::new(Vec::new(), RUN, EventLimits::default());
+    writer.emit(supervisor(EventType::RunStarted)).unwrap();
+    for kind in TOOL_KINDS {
+        writer.emit(backend(EventType::ToolStarted).call(kind).with("kind", kind)).unwrap();
+    }
+    for status in TOOL_ENDS {
+        writer.emit(backend(EventType::ToolCompleted).call("x").with("status", status)).unwrap();
+    }
+    let native = backend(EventType::ToolStarted).call("n").with("kind", "local_shell").with("status", 7);
+    writer.emit(native).unwrap();
+    writer.emit(backend(EventType::ToolCompleted).call("n").with("status", "success!")).unwrap();
+    let bytes = writer.finish().unwrap().0;
+    let data: Vec<Value> = String::from_utf8(bytes)
+        .unwrap()
+        .lines()
+        .skip(1)
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["data"].clone())
+        .collect();
+    let kinds: Vec<&str> = data[..10].iter().map(|one| one["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, TOOL_KINDS);
+    let ends: Vec<&str> = data[10..14].iter().map(|one| one["status"].as_str().unwrap()).collect();
+    assert_eq!(ends, TOOL_ENDS);
+    let started = serde_json::json!({
+        "kind": "other", "native_kind": "local_shell", "status": "in_progress", "native_status": 7,
+    });
+    assert_eq!(data[14], started);
+    // What is not known to be a success is none.
+    assert_eq!(data[15], serde_json::json!({ "status": "failed", "native_status": "success!" }));
+}
+
+#[test]
+fn calls_are_gathered_alike_by_writer_and_reader_and_within_bounds() {
+    let limits = EventLimits { max_events: 1_000_000, max_bytes: 1 << 30 };
+    let mut writer = EventWriter::new(Vec::new(), RUN, limits);
+    writer.emit(supervisor(EventType::RunStarted)).unwrap();
+    let many = crate::event::calls::MAX_CALLS + 500;
+    for number in 0..many {
+        // The same id again and again, ended by the last one first.
+        let id = format!("c{}", number % 7);
+        writer.emit(backend(EventType::ToolStarted).call(id.clone()).with("name", "t".repeat(600))).unwrap();
+        if number % 3 == 0 {
+            writer.emit(backend(EventType::ToolCompleted).call(id).with("status", "completed")).unwrap();
+        }
+    }
+    for _ in 0..crate::event::calls::MAX_MOMENTS + 5 {
+        writer.emit(supervisor(EventType::LimitExceeded).with("what", "x").with("phase", "test")).unwrap();
+    }
+    writer.close_open().unwrap();
+    writer.emit(supervisor(EventType::RunFinished)).unwrap();
+    let calls = writer.calls().clone();
+    assert_eq!((calls.calls.len(), calls.calls_left_out), (10_000, 500));
+    assert_eq!((calls.moments.len(), calls.moments_left_out), (1000, 5));
+    assert!(calls.calls.iter().all(|call| call.name.as_ref().unwrap().len() == 256));
+    assert!(calls.calls.iter().all(|call| call.end.is_some() && call.status.is_some()));
+    let interrupted = calls.calls.iter().filter(|call| call.status.as_deref() == Some("interrupted")).count();
+    assert_eq!(interrupted, 6666);
+    let bytes = writer.finish().unwrap().0;
+    let read = read_events(&bytes[..], ReadLimits::default(), Some(RUN), |_| {});
+    assert!(read.is_sound(), "{:?}", read.problems);
+    assert!(read.calls == calls, "the reader gathers something else");
 }

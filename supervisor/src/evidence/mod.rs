@@ -11,6 +11,7 @@ pub mod payload;
 pub mod secrets;
 pub mod sign;
 pub mod testlog;
+pub mod told;
 pub mod trace;
 pub mod verify;
 

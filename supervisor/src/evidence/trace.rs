@@ -87,6 +87,17 @@ impl Attribute {
     }
 }
 
+impl Attribute {
+    /// Its value without its type, as a reader of the trace has it.
+    pub(super) fn plain(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Int(number) => number.to_string(),
+            other => other.json().to_string(),
+        }
+    }
+}
+
 impl From<&str> for Attribute {
     fn from(text: &str) -> Self {
         Self::Text(text.to_owned())

@@ -10,15 +10,16 @@ use super::settle;
 use super::supervise::Stop;
 use super::timeline::Parts;
 use super::watch::tell::{self, Learned};
-use crate::event::{EventIndex, EventLogEnd};
+use crate::event::{Calls, EventIndex, EventLogEnd};
 use crate::evidence::secrets::{Secret, SecretScanner};
 use crate::evidence::sign::{Signer, signed_lines};
-use crate::evidence::{self, ArtifactError, PATCH, Published, STDERR, STDOUT, TRACE, payload};
+use crate::evidence::trace::Completeness;
+use crate::evidence::{self, ArtifactError, PATCH, Published, STDERR, STDOUT, TRACE, payload, told};
 use crate::exit::ExitCode;
 use crate::profile::TestChoice;
 use crate::report::{
     self, DecisionInfo, EngineInfo, EventsInfo, ProfileInfo, ProviderInfo, Report, ReviewInfo, ReviewStatus,
-    TestInfo, TestStatus,
+    TestInfo, TestStatus, UsageInfo,
 };
 use crate::verdict::{self, Ending, Moment, ReviewFact, SecretFact, Status, TestFact, Verdict};
 
@@ -32,6 +33,8 @@ impl Run<'_> {
             "proctor.engine".to_owned(),
             evidence::trace::Attribute::from(self.plan.resolved.options.engine.as_str()),
         )];
+        let calls = self.log.close();
+        let usage = self.usage();
         let failed = self.blocked_but_for_unreached().then(|| "the run is no pass".to_owned());
         if let Ok(mut artifact) = self.evidence.create_artifact(TRACE) {
             if let Err(error) = self.timeline.write_trace(
@@ -39,7 +42,7 @@ impl Run<'_> {
                 &self.freshness.run_id,
                 attributes,
                 failed,
-                &self.watched_parts(),
+                &self.watched_parts(calls.as_ref(), &usage),
             ) {
                 self.evidence.fail_write(TRACE, &error);
             }
@@ -60,7 +63,7 @@ impl Run<'_> {
             self.log.emit(payload::blocker_raised(blocker));
         }
         // Made once: what the last event says of the report is what the report says.
-        let mut report = self.report(&said);
+        let mut report = self.report(&said, usage);
         self.log.emit(payload::run_finished(&said, &report, self.log.defects().len()));
         let events = self.log.finish();
         self.evidence.sync();
@@ -153,9 +156,36 @@ impl Run<'_> {
         }
     }
 
-    fn watched_parts(&self) -> Parts<'_> {
+    fn watched_parts<'a>(
+        &'a self,
+        calls: Option<&'a Calls>,
+        usage: &'a BTreeMap<String, UsageInfo>,
+    ) -> Parts<'a> {
         let all: Vec<_> = self.observed.values().cloned().collect();
-        Parts { completeness: tell::completeness(&all), traced: &self.traced }
+        let mut completeness = tell::completeness(&all);
+        // The output of engine `command` means nothing: no call is looked for in it.
+        if calls.is_some() && self.plan.resolved.options.engine != "command" {
+            completeness.push(("tool_calls", Completeness::Advisory));
+        }
+        completeness.push(("usage", told::usage_completeness(usage)));
+        Parts { completeness, traced: &self.traced, calls, usage }
+    }
+
+    /// What each sandbox used; asked once, so that trace and report say the same.
+    fn usage(&self) -> BTreeMap<String, UsageInfo> {
+        let mut usage = BTreeMap::new();
+        if let Some(ran) = &self.backend {
+            let output = ran.captured.iter().map(|(_, end)| end.size).sum();
+            let finish = ran.finish.as_ref().ok();
+            usage.insert("backend".to_owned(), settle::usage(&ran.started, finish, output));
+        }
+        for (name, check) in [("test", &self.test), ("review", &self.review)] {
+            if let Some(CheckRun { started: Some(started), finish, output, .. }) = check {
+                let used = settle::usage(started, finish.as_ref().ok(), *output);
+                usage.insert(name.to_owned(), used);
+            }
+        }
+        usage
     }
 
     fn judge(&self, moment: Moment) -> Verdict {
@@ -255,7 +285,7 @@ impl Run<'_> {
         }
     }
 
-    fn report(&self, verdict: &Verdict) -> Report {
+    fn report(&self, verdict: &Verdict, usage: BTreeMap<String, UsageInfo>) -> Report {
         let options = &self.plan.resolved.options;
         let repo = &self.plan.repo;
         let started = self.backend.as_ref().map(|b| &b.started);
@@ -267,18 +297,6 @@ impl Run<'_> {
         };
         let base_commit = repo.base_commit().to_string();
         let base_tree = repo.base_tree().to_string();
-        let mut usage = BTreeMap::new();
-        if let Some(ran) = &self.backend {
-            let output = ran.captured.iter().map(|(_, end)| end.size).sum();
-            let finish = ran.finish.as_ref().ok();
-            usage.insert("backend".to_owned(), settle::usage(&ran.started, finish, output));
-        }
-        for (name, check) in [("test", &self.test), ("review", &self.review)] {
-            if let Some(CheckRun { started: Some(started), finish, output, .. }) = check {
-                let used = settle::usage(started, finish.as_ref().ok(), *output);
-                usage.insert(name.to_owned(), used);
-            }
-        }
         let mut sandbox = settle::sandbox_info(started, options.net, self.level.why_not_full.as_deref());
         sandbox.observed.clone_from(&self.observed);
         sandbox.denials.clone_from(&self.denials);

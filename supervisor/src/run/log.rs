@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::event::{EventError, EventIndex, EventLogEnd, EventWriter, NewEvent};
+use crate::event::{Calls, EventError, EventIndex, EventLogEnd, EventWriter, NewEvent};
 use crate::evidence::Artifact;
 
 use super::progress::Ui;
@@ -46,6 +46,19 @@ impl RunLog {
     /// What was seen so far; `None` where there is no log.
     pub fn index(&self) -> Option<EventIndex> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|w| w.index().clone())
+    }
+
+    /// Ends whatever nobody ended, and tells what a trace says of the log; `None` where there is no log. Called when all
+    /// sandboxes are dead.
+    pub fn close(&self) -> Option<Calls> {
+        let mut guard = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let writer = guard.as_mut()?;
+        match writer.close_open() {
+            // A log that cannot be written is remembered by its artifact.
+            Ok(_) | Err(EventError::Io(_)) => {}
+            Err(error) => self.defect(error.to_string()),
+        }
+        Some(writer.calls().clone())
     }
 
     /// Hands what has gathered to the file.

@@ -5,7 +5,7 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::data;
-use crate::event::{Event, EventType, FIRST_PREV, Source};
+use crate::event::{Event, EventType, FIRST_PREV, Source, TOOL_ENDS, TOOL_KINDS, TOOL_RUNNING};
 use crate::report::{DenialInfo, FileChange};
 use crate::verdict::Blocker;
 
@@ -18,6 +18,11 @@ fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
 
 fn either<A: JsonSchema, B: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
     json!({ "oneOf": [of::<A>(generator), of::<B>(generator)] })
+}
+
+/// A backend's own words, but for two that are the Agent Client Protocol's.
+fn tool(statuses: &[&str]) -> Value {
+    json!({ "properties": { "kind": { "enum": TOOL_KINDS }, "status": { "enum": statuses } } })
 }
 
 /// What `data` holds, where the program fixes it.
@@ -44,6 +49,8 @@ fn contract(event_type: EventType, source: Source) -> Option<Make> {
         (T::ReviewStarted, S::Reviewer) => of::<data::ReviewStarted>,
         (T::ReviewCompleted, S::Reviewer) => of::<data::ReviewCompleted>,
         (T::BackendOutput, S::Backend) => of::<data::BackendOutput>,
+        (T::ToolStarted, S::Backend) => |_| tool(&TOOL_RUNNING),
+        (T::ToolCompleted, S::Backend) => |_| tool(&TOOL_ENDS),
         _ => return None,
     })
 }

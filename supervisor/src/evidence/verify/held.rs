@@ -22,7 +22,8 @@ const ADDED_LATER: &str = "search for the passed variable ";
 pub(super) fn check(report: &Report, contents: &Contents, out: &mut Out<'_>) {
     itself(report, out);
     decision(report, contents, out);
-    super::traced::check(report, contents.trace.as_ref(), out);
+    let calls = contents.events.as_ref().map(|(summary, _)| &summary.calls);
+    super::traced::check(report, contents.trace.as_ref(), calls, out);
     if let Some((_, seen)) = &contents.events {
         started(report, seen, out);
         sandbox(report, seen, out);

@@ -1,5 +1,6 @@
 //! The trace, held against the report: its run, how much of each kind it says it holds, and whether it holds as many
-//! programs, refused calls, attempts to connect and refusals by Landlock as the report counts.
+//! programs, refused calls, attempts to connect and refusals by Landlock as the report counts. And against the events:
+//! calls as they are claimed, limits, times and refused changes, one by one.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, Read};
@@ -7,14 +8,18 @@ use std::io::{BufRead, Read};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::super::TRACE;
+use super::super::{TRACE, told, trace};
 use super::agree::Out;
+use crate::event::Calls;
+use crate::event::calls::{MAX_CALLS, MAX_MOMENTS};
 use crate::report::{Report, is_landlock};
 
 /// Longest line of the trace, bytes.
 const MAX_LINE: u64 = 16 << 20;
 /// Most different sandboxes, calls and addresses that are counted apart.
 const MAX_KEYS: usize = 10_000;
+/// Prefix of what is counted alone.
+const LEFT_OUT: &str = "proctor.left_out.";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,6 +48,12 @@ struct ScopeSpans {
 #[derive(Deserialize)]
 struct Span {
     name: String,
+    #[serde(rename = "startTimeUnixNano")]
+    start: String,
+    #[serde(rename = "endTimeUnixNano")]
+    end: String,
+    #[serde(rename = "parentSpanId")]
+    parent: Option<String>,
     attributes: Vec<Attribute>,
     #[serde(default)]
     events: Vec<SpanEvent>,
@@ -51,6 +62,8 @@ struct Span {
 #[derive(Deserialize)]
 struct SpanEvent {
     name: String,
+    #[serde(rename = "timeUnixNano")]
+    at: String,
     attributes: Vec<Attribute>,
 }
 
@@ -86,6 +99,12 @@ pub(super) struct Traced {
     completeness: BTreeMap<String, String>,
     /// By sandbox and kind ([`KINDS`]).
     counts: BTreeMap<(String, &'static str), u64>,
+    /// What it tells of the event log, by the number of the event.
+    told: BTreeMap<u64, String>,
+    /// Resource use, by sandbox and name.
+    usage: BTreeMap<(String, String), String>,
+    /// How much of the event log it counts alone, by attribute.
+    left_out: BTreeMap<String, String>,
     /// By sandbox, what was refused (`syscall`, `connect`, `path`, ...), and its name: call, address, or both of what
     /// Landlock refused and to whom.
     denied: BTreeMap<(String, String, String), u64>,
@@ -118,7 +137,48 @@ impl Traced {
         Ok(())
     }
 
+    fn told(&mut self, name: &str, times: &[&str], list: &[Attribute]) -> Result<(), String> {
+        let seq = list.iter().find(|one| one.key == told::SEQ);
+        let seq = seq.and_then(|one| one.value.number.as_deref()?.parse::<u64>().ok());
+        let seq = seq.ok_or_else(|| format!("a {name} does not say which event it tells of"))?;
+        let said =
+            list.iter().map(|one| (one.key.as_str(), one.value.text.as_ref().or(one.value.number.as_ref())));
+        let said = line(name, times, said.map(|(key, value)| (key, value.cloned().unwrap_or_default())));
+        if self.told.len() > MAX_CALLS + MAX_MOMENTS {
+            return Err("tells of too many calls and limits".to_owned());
+        }
+        match self.told.insert(seq, said) {
+            Some(_) => Err(format!("tells of event {seq} twice")),
+            None => Ok(()),
+        }
+    }
+
+    fn phase(&mut self, span: &Span) -> Result<(), String> {
+        let phase = text(&span.attributes, "proctor.phase");
+        for one in &span.attributes {
+            if let (Some(name), Some(number)) = (one.key.strip_prefix(told::USAGE), &one.value.number) {
+                let phase = phase.ok_or("a span says of no phase what it used")?.to_owned();
+                if self.usage.len() >= MAX_KEYS
+                    || self.usage.insert((phase, name.to_owned()), number.clone()).is_some()
+                {
+                    return Err("says more than once what a sandbox used".to_owned());
+                }
+            }
+            if let (true, Some(number)) = (one.key.starts_with(LEFT_OUT), &one.value.number)
+                && span.parent.is_none()
+                && self.left_out.len() < MAX_KEYS
+            {
+                self.left_out.insert(one.key.clone(), number.clone());
+            }
+        }
+        Ok(())
+    }
+
     fn span(&mut self, span: &Span) -> Result<(), String> {
+        if told::CALL_NAMES.contains(&span.name.as_str()) {
+            self.told(&span.name, &[&span.start, &span.end], &span.attributes)?;
+        }
+        self.phase(span)?;
         if span.name == "program" {
             self.add(&span.attributes, "programs", 1)?;
             if matches!(text(&span.attributes, "proctor.end"), Some("exited" | "killed")) {
@@ -126,6 +186,15 @@ impl Traced {
             }
         }
         for event in &span.events {
+            let of_log = match event.name.as_str() {
+                "limit.exceeded" | "timeout.expired" => true,
+                "policy.denied" => text(&event.attributes, "proctor.what") == Some("change"),
+                _ => false,
+            };
+            if of_log {
+                self.told(&event.name, &[&event.at], &event.attributes)?;
+                continue;
+            }
             let kind = match event.name.as_str() {
                 "policy.denied" => match text(&event.attributes, "proctor.what") {
                     None => "denials",
@@ -140,6 +209,90 @@ impl Traced {
             self.add(&event.attributes, kind, count.ok_or("an event has no proctor.count")?)?;
         }
         Ok(())
+    }
+}
+
+/// What is told of an event, as one text to compare.
+fn line<'a>(name: &str, times: &[&str], said: impl Iterator<Item = (&'a str, String)>) -> String {
+    let said: Vec<String> = said.map(|(key, value)| format!("{key}={value:?}")).collect();
+    format!("{name} {} {}", times.join(" "), said.join(" "))
+}
+
+/// What the trace must tell of these events.
+fn expected(calls: &Calls) -> BTreeMap<u64, String> {
+    let plain = |list: trace::Attributes| {
+        list.into_iter().map(|(key, value)| (key, value.plain())).collect::<Vec<_>>()
+    };
+    let said = |list: &[(String, String)], name: &str, times: &[u64]| {
+        let times: Vec<String> = times.iter().map(u64::to_string).collect();
+        let times: Vec<&str> = times.iter().map(String::as_str).collect();
+        line(name, &times, list.iter().map(|(key, value)| (key.as_str(), value.clone())))
+    };
+    let mut all = BTreeMap::new();
+    for call in &calls.calls {
+        let span = told::call(call);
+        let times = [span.start_ns, span.end_ns.max(span.start_ns)];
+        all.insert(call.seq, said(&plain(span.attributes), span.name, &times));
+    }
+    for seen in &calls.moments {
+        let (name, at, list) = told::moment(seen);
+        all.insert(seen.seq, said(&plain(list), name, &[at]));
+    }
+    all
+}
+
+/// Whether it tells of the events what they say.
+fn events(traced: &Traced, calls: &Calls, out: &mut Out<'_>) {
+    let expected = expected(calls);
+    let wrong = expected.iter().find(|(seq, said)| traced.told.get(seq) != Some(said));
+    if let Some((seq, said)) = wrong {
+        let held = traced.told.get(seq).map_or("nothing", String::as_str);
+        let short = |text: &str| text.chars().take(160).collect::<String>();
+        out.add(TRACE, format!("tells of event {seq} {:?}, the event says {:?}", short(held), short(said)));
+    }
+    if let Some(seq) = traced.told.keys().find(|seq| !expected.contains_key(seq)) {
+        out.add(TRACE, format!("tells of event {seq}, which is no call, limit, time or refused change"));
+    }
+    for (name, left_out) in
+        [(told::CALLS_LEFT_OUT, calls.calls_left_out), (told::MOMENTS_LEFT_OUT, calls.moments_left_out)]
+    {
+        let held = traced.left_out.get(name).map_or("0", String::as_str);
+        if held != left_out.to_string() {
+            out.add(TRACE, format!("says {name} {held:?}, of the events {left_out} are left out"));
+        }
+    }
+    // What a backend does not say is not known: it is never complete.
+    let said = traced.completeness.get("tool_calls").map(String::as_str);
+    let absent = calls.calls.is_empty() && matches!(said, None | Some("absent"));
+    if !absent && said != Some("advisory") {
+        out.add(TRACE, format!("says of tool_calls that they are {said:?}; claims are advisory"));
+    }
+}
+
+/// Whether it says what the sandboxes used as the report does.
+fn usage(traced: &Traced, report: &Report, out: &mut Out<'_>) {
+    let mut expected: BTreeMap<(String, String), String> = BTreeMap::new();
+    for (role, used) in &report.usage {
+        for (name, value) in told::usage(used) {
+            expected.insert((role.clone(), name.to_owned()), value.min(i64::MAX as u64).to_string());
+        }
+    }
+    let odd = expected
+        .iter()
+        .find(|(key, value)| traced.usage.get(*key) != Some(value))
+        .or_else(|| traced.usage.iter().find(|(key, _)| !expected.contains_key(*key)));
+    if let Some(((role, name), _)) = odd {
+        let (here, there) =
+            (traced.usage.get(&(role.clone(), name.clone())), expected.get(&(role.clone(), name.clone())));
+        let name: String = name.chars().take(40).collect();
+        out.add(TRACE, format!("says of usage {role}.{name} {here:?}, the report {there:?}"));
+    }
+    let (said, wanted) = (traced.completeness.get("usage"), told::usage_completeness(&report.usage));
+    if said.map(String::as_str) != Some(wanted.as_str()) {
+        out.add(
+            TRACE,
+            format!("says of usage that it is {said:?}, by the report it is {:?}", wanted.as_str()),
+        );
     }
 }
 
@@ -197,7 +350,7 @@ fn rank(completeness: &str) -> Option<usize> {
 }
 
 /// Whether the report's own parts fit each other and the trace.
-pub(super) fn check(report: &Report, traced: Option<&Traced>, out: &mut Out<'_>) {
+pub(super) fn check(report: &Report, traced: Option<&Traced>, calls: Option<&Calls>, out: &mut Out<'_>) {
     let said = &report.sandbox;
     let report_name = super::super::REPORT;
     for (role, kinds) in &said.observed {
@@ -239,6 +392,10 @@ pub(super) fn check(report: &Report, traced: Option<&Traced>, out: &mut Out<'_>)
         );
     }
     let Some(traced) = traced else { return };
+    if let Some(calls) = calls {
+        events(traced, calls, out);
+    }
+    usage(traced, report, out);
     for kind in KINDS {
         let ranks =
             said.observed.values().map(|kinds| kinds.get(kind).and_then(|one| rank(&one.completeness)));

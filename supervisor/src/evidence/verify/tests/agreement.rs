@@ -550,3 +550,74 @@ fn what_was_seen_inside_is_the_same_in_report_events_and_trace() {
     let edited = |edit: fn(&mut Report)| Run::new().write(edit).problems();
     some(&edited(|r| r.sandbox.observed.clear()), "sandbox");
 }
+
+#[test]
+fn what_a_trace_tells_of_calls_limits_and_usage_is_what_events_and_report_say() {
+    use crate::evidence::told;
+    let backend = |event_type| NewEvent::new(event_type, Source::Backend).call("c1");
+    let with_calls = || {
+        let mut run = Run::new();
+        run.events.insert(5, backend(EventType::ToolStarted).with("name", "bash").with("kind", "execute"));
+        run.events.insert(6, backend(EventType::ToolCompleted).with("status", "completed"));
+        run.traced_completeness.push(("tool_calls", trace::Completeness::Advisory));
+        run.clock = Some(now_micros());
+        run
+    };
+    // As the writer of this very log gathers it, but for the time.
+    let spans = |run: &Run, edit: &dyn Fn(&mut trace::Span)| {
+        let mut writer = EventWriter::with_clock(
+            Vec::new(),
+            "r",
+            EventLimits::default(),
+            Box::new(Fixed(run.clock.unwrap())),
+        );
+        for event in run.events.clone() {
+            writer.emit(event).unwrap();
+        }
+        let list = writer.calls().calls.iter().map(|call| {
+            let told::CallSpan { name, start_ns, end_ns, attributes, status } = told::call(call);
+            let mut span = span_of(name);
+            (span.start_ns, span.end_ns, span.attributes, span.status) =
+                (start_ns, end_ns, attributes, status);
+            edit(&mut span);
+            span
+        });
+        list.collect::<Vec<_>>()
+    };
+    let mut run = with_calls();
+    run.traced_calls = spans(&run, &|_| {});
+    let none: &[String] = &[];
+    assert_eq!(run.write(|_| {}).problems(), none);
+    let wrong: [(&dyn Fn(&mut trace::Span), &str); 4] = [
+        (&|span| span.name = "command".into(), "tells of event 5 \"command"),
+        (&|span| span.start_ns += 1, "tells of event 5 \"tool_call"),
+        (&|span| span.attributes[3].1 = "python".into(), "python"),
+        (&|span| span.attributes[1].1 = trace::Attribute::Int(4), "tells of event 4, which is no call"),
+    ];
+    for (edit, why) in wrong {
+        let mut run = with_calls();
+        run.traced_calls = spans(&run, edit);
+        some(&run.write(|_| {}).problems(), why);
+    }
+    let mut run = with_calls();
+    run.clock = Some(now_micros());
+    some(&run.write(|_| {}).problems(), "tells of event 5 \"nothing\"");
+    let mut run = with_calls();
+    run.traced_calls = spans(&run, &|_| {});
+    run.traced_completeness.pop();
+    some(&run.write(|_| {}).problems(), "says of tool_calls that they are Some(\"absent\")");
+    let mut run = Run::new();
+    run.traced_usage = vec![("proctor.usage.disk".into(), trace::Attribute::Int(7))];
+    one(&run.write(|_| {}).problems(), "says of usage backend.disk Some(\"7\"), the report None");
+    let mut run = Run::new();
+    run.traced_completeness.pop();
+    one(&run.write(|_| {}).problems(), "says of usage that it is Some(\"absent\")");
+    let mut run = Run::new();
+    run.events.insert(
+        6,
+        NewEvent::new(EventType::LimitExceeded, Source::Supervisor)
+            .with("what", "memory")
+            .with("phase", "backend"),
+    );
+    some(&run.write(|_| {}).problems(), "tells of event 6 \"nothing\", the event says \"limit.exceeded");
+}

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::event::{EventLimits, EventType, EventWriter, Native, NewEvent, Source, now_micros};
-use crate::evidence::{EvidenceDir, FreshnessStart, STDERR, STDOUT, payload, testlog, trace};
+use crate::evidence::{EvidenceDir, FreshnessStart, STDERR, STDOUT, payload, testlog, told, trace};
 use crate::exit::ExitCode;
 use crate::governance::{Decision, MutationMode};
 use crate::profile::policy;
@@ -51,6 +51,35 @@ struct Run {
     /// How often Landlock refused `/opt/x`, by the trace.
     traced_paths: i64,
     traced_completeness: Vec<(&'static str, trace::Completeness)>,
+    /// What the trace says of resource use beside what the report says.
+    traced_usage: trace::Attributes,
+    /// Spans of calls.
+    traced_calls: Vec<trace::Span>,
+    /// The clock of the log stands still, where one is given.
+    clock: Option<i64>,
+}
+
+/// A clock that stands still.
+#[derive(Clone, Copy)]
+struct Fixed(i64);
+
+impl crate::event::Clock for Fixed {
+    fn micros(&mut self) -> i64 {
+        self.0
+    }
+}
+
+fn span_of(name: &str) -> trace::Span {
+    trace::Span {
+        id: trace::SpanId::new().unwrap(),
+        parent: None,
+        name: name.into(),
+        start_ns: 1,
+        end_ns: 2,
+        attributes: vec![],
+        events: vec![],
+        status: trace::SpanStatus::Ok,
+    }
 }
 
 impl Run {
@@ -101,7 +130,11 @@ impl Run {
                 ("exit_codes", trace::Completeness::Complete),
                 ("denials", trace::Completeness::Complete),
                 ("connections", trace::Completeness::Advisory),
+                ("usage", trace::Completeness::Advisory),
             ],
+            traced_usage: vec![],
+            traced_calls: vec![],
+            clock: None,
             log_changes: report.changed_files.clone(),
             report,
             events,
@@ -126,7 +159,8 @@ impl Run {
     fn write_late(self, late: impl FnOnce(&mut Report), edit: impl FnOnce(&mut Report)) -> Written {
         let Self { traced, traced_completeness, .. } = &self;
         let (traced, completeness) = (*traced, traced_completeness.clone());
-        let traced_paths = self.traced_paths;
+        let (traced_paths, clock) = (self.traced_paths, self.clock);
+        let (traced_usage, traced_calls) = (self.traced_usage.clone(), self.traced_calls.clone());
         let Self { mut report, mut events, patch, test_log, extra, log_changes, decision, trace_run, .. } =
             self;
         let profile = self.profile_text.unwrap_or_else(|| self.profile.canonical().unwrap());
@@ -136,7 +170,11 @@ impl Run {
         let top = tempfile::tempdir().unwrap();
         let dir = EvidenceDir::create(&top.path().join("e")).unwrap();
         let artifact = dir.create_artifact(EVENTS).unwrap();
-        let mut writer = EventWriter::new(artifact, &report.run_id, EventLimits::default());
+        let clock: Box<dyn crate::event::Clock> = match clock {
+            Some(micros) => Box::new(Fixed(micros)),
+            None => Box::new(crate::event::SystemClock),
+        };
+        let mut writer = EventWriter::with_clock(artifact, &report.run_id, EventLimits::default(), clock);
         for event in events {
             writer.emit(event).unwrap();
         }
@@ -151,16 +189,7 @@ impl Run {
         let spans = dir.create_artifact(TRACE).unwrap();
         let mut spans =
             trace::TraceWriter::new(spans, trace::TraceId::new().unwrap(), &trace_run, &completeness);
-        let span = trace::Span {
-            id: trace::SpanId::new().unwrap(),
-            parent: None,
-            name: "run".into(),
-            start_ns: 1,
-            end_ns: 2,
-            attributes: vec![],
-            events: vec![],
-            status: trace::SpanStatus::Ok,
-        };
+        let span = span_of("run");
         let text = |key: &str, value: &str| (key.to_owned(), trace::Attribute::from(value));
         let mut program = span.clone();
         program.name = "program".into();
@@ -189,6 +218,13 @@ impl Run {
                 ],
             }];
         }
+        let mut phase = span_of("phase backend");
+        phase.parent = Some(all[0].id);
+        phase.attributes = vec![text("proctor.phase", "backend")];
+        phase.attributes.extend(told::usage_attributes(&report.usage["backend"]));
+        phase.attributes.extend(traced_usage);
+        all.push(phase);
+        all.extend(traced_calls);
         spans.write(&all).unwrap();
         spans.into_inner().finish().unwrap();
         dir.write_whole(STDOUT, OUT).unwrap();
