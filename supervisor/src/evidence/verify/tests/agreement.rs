@@ -588,7 +588,8 @@ fn what_a_trace_tells_of_calls_limits_and_usage_is_what_events_and_report_say() 
     run.traced_calls = spans(&run, &|_| {});
     let none: &[String] = &[];
     assert_eq!(run.write(|_| {}).problems(), none);
-    let wrong: [(&dyn Fn(&mut trace::Span), &str); 4] = [
+    type Edit<'a> = &'a dyn Fn(&mut trace::Span);
+    let wrong: [(Edit<'_>, &str); 4] = [
         (&|span| span.name = "command".into(), "tells of event 5 \"command"),
         (&|span| span.start_ns += 1, "tells of event 5 \"tool_call"),
         (&|span| span.attributes[3].1 = "python".into(), "python"),
