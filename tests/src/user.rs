@@ -124,9 +124,22 @@ pub struct World {
     dir: TempDir,
 }
 
+/// What runs under nohup(1), as CI's jobs may, hands an ignored SIGHUP down to every program, and Proctor leaves it so:
+/// here it is heard again, or a test that sends one would wait for ever.
+#[expect(unsafe_code, reason = "signal(2) is unsafe for handlers; this sets none")]
+fn hear_hangups() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: the default disposition runs no code of this process.
+        unsafe { nix::sys::signal::signal(nix::sys::signal::SIGHUP, nix::sys::signal::SigHandler::SigDfl) }
+            .expect("signal");
+    });
+}
+
 impl World {
     /// A new one.
     pub fn new(user: User) -> Self {
+        hear_hangups();
         let dir = public_dir();
         let world = Self { user, dir };
         for name in ["home", "state", "config"] {

@@ -81,7 +81,10 @@ fn in_every_phase_the_evidence_is_finished_as_interrupted() {
             let blockers = outcome.blockers();
             // What could not be established for it is said beside it.
             assert_eq!(blockers[0], "interrupted", "{phase} {name}: {outcome:#?}");
-            assert!(blockers.len() == 1 || phase == "changes", "{phase} {name}: {outcome:#?}");
+            // A backend that was ended before it did anything has changed nothing, which is said too.
+            let nothing_yet = phase.starts_with("backend") && blockers[1..] == ["no_diff"];
+            let alone = blockers.len() == 1 || phase == "changes" || nothing_yet;
+            assert!(alone, "{phase} {name}: {outcome:#?}");
             verifies(&outcome, repo);
             std::fs::remove_dir_all(&evidence).unwrap();
         }
