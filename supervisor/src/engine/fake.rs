@@ -141,7 +141,10 @@ impl Adapter for FakeOutput {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::event::{EventLimits, EventWriter, ReadLimits, Trust, read_events};
 
     fn said(bytes: &[u8]) -> Vec<Said> {
         let mut adapter = FakeOutput { plain: PlainOutput::new(Stream::Stdout) };
@@ -190,6 +193,86 @@ mod tests {
     fn junk_is_output_and_never_a_panic() {
         for junk in [&b"{"[..], b"[]", b"null", b"{\"fake\":7}", b"\xff\xfe", b""] {
             assert_eq!(only_event(junk).event_type, EventType::BackendOutput);
+        }
+    }
+
+    /// A value that nests, as a backend could print it.
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".{0,40}".prop_map(Value::from),
+            Just(Value::from("x".repeat(20_000))),
+        ];
+        leaf.prop_recursive(6, 40, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::btree_map(".{0,10}", inner, 0..6)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        /// Whatever a backend prints, all that comes of it is a backend's claim that the log takes, within its bounds.
+        #[test]
+        fn whatever_is_printed_becomes_claims_that_the_log_takes(
+            names in prop::collection::vec(
+                prop_oneof![
+                    prop::sample::select(EventType::ALL.iter().map(|one| one.as_str().to_owned()).collect::<Vec<_>>()),
+                    ".{0,20}",
+                ],
+                1..8,
+            ),
+            fields in prop::collection::btree_map(
+                prop_oneof![
+                    prop::sample::select(vec![
+                        "id", "type", "source", "trust", "seq", "data", "status", "kind", "name", "started_seq",
+                        "of", "truncated", "subject", "message", "cause", "provider",
+                    ]).prop_map(str::to_owned),
+                    ".{0,12}",
+                ],
+                value(),
+                0..6,
+            ),
+            flip in prop::option::of((any::<prop::sample::Index>(), any::<u8>())),
+        ) {
+            let mut adapter = FakeOutput { plain: PlainOutput::new(Stream::Stdout) };
+            let mut said = Vec::new();
+            let mut offset = 0;
+            for (number, name) in names.iter().enumerate() {
+                let mut map: Map<String, Value> = fields.clone().into_iter().collect();
+                map.insert(NATIVE.into(), Value::from(name.as_str()));
+                let mut bytes = Value::Object(map).to_string().into_bytes();
+                if let Some((at, byte)) = &flip {
+                    let at = at.index(bytes.len());
+                    bytes[at] = *byte;
+                }
+                let line = Line { number: number as u64 + 1, offset, bytes: &bytes, cut: false };
+                adapter.line(line, &mut said);
+                offset += bytes.len() as u64 + 1;
+            }
+            adapter.idle(&mut said);
+            let mut log = EventWriter::new(Vec::new(), "r-20260601T120000-abcdef", EventLimits::default());
+            log.emit(NewEvent::new(EventType::RunStarted, Source::Supervisor)).unwrap();
+            let mut events = 0;
+            for one in said {
+                let Said::Event(event) = one else { continue };
+                prop_assert_eq!(event.source, Source::Backend);
+                prop_assert!(event.native.is_some());
+                log.emit(event).unwrap();
+                events += 1;
+            }
+            // Nothing is dropped: a line is an event, or among the output.
+            prop_assert!(events >= 1);
+            log.emit(NewEvent::new(EventType::RunFinished, Source::Supervisor)).unwrap();
+            let bytes = log.finish().unwrap().0;
+            let read = read_events(&bytes[..], ReadLimits::default(), None, |event| {
+                assert!(event.source == Source::Supervisor || event.trust == Trust::Claimed);
+            });
+            prop_assert!(read.is_sound(), "{:?}", read.problems);
         }
     }
 }

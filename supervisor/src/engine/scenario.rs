@@ -128,3 +128,47 @@ impl Scenario {
         toml::from_str(text).map_err(Box::new)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn step() -> impl Strategy<Value = Step> {
+        let text = || "[ -~é\n\t\u{1b}]{0,20}";
+        prop_oneof![
+            (text(), any::<bool>()).prop_map(|(text, stderr)| Step::Print { text, stderr }),
+            (text(), prop::collection::btree_map("[a-z_]{1,8}", text(), 0..4)).prop_map(|(event, data)| {
+                let data = data.into_iter().map(|(key, value)| (key, toml::Value::String(value))).collect();
+                Step::Emit { event, data }
+            }),
+            (text(), text(), prop::option::of("[0-7]{3,4}")).prop_map(|(path, content, mode)| Step::Write {
+                path: path.into(),
+                content,
+                mode
+            }),
+            (text(), text()).prop_map(|(from, to)| Step::Rename { from: from.into(), to: to.into() }),
+            (0..i64::MAX as u64).prop_map(|ms| Step::Sleep { ms }),
+            Just(Step::IgnoreTerm),
+            any::<i32>().prop_map(|code| Step::Exit { code }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn scenarios_are_read_as_they_are_written(description in ".{0,30}", step in prop::collection::vec(step(), 0..6)) {
+            let scenario = Scenario { description, step };
+            let text = toml::to_string(&scenario).unwrap();
+            prop_assert_eq!(Scenario::parse(&text).unwrap(), scenario);
+        }
+
+        #[test]
+        fn any_text_is_read_without_panic(text in ".{0,200}", at in any::<prop::sample::Index>(), with in any::<char>()) {
+            let _ = Scenario::parse(&text);
+            let good = "[[step]]\ndo = \"emit\"\nevent = \"x\"\ndata = { id = \"a\", n = [1, 2.5, true] }\n";
+            let at = at.index(good.len());
+            let _ = Scenario::parse(&format!("{}{with}{}", &good[..at], &good[at + 1..]));
+        }
+    }
+}

@@ -126,4 +126,39 @@ mod tests {
         let log = log(b"x");
         assert!(parse(&log, &log[..log.len() - 1], log.len() as u64).unwrap_err().contains("cut"));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_output_is_framed_and_any_change_of_the_frame_shows(
+            output in proptest::collection::vec(0..=255_u8, 0..200),
+            command in ".{0,40}",
+            at in proptest::prelude::any::<proptest::sample::Index>(),
+            bits in 1..=255_u8,
+        ) {
+            let newline = output.last().is_some_and(|byte| *byte != b'\n');
+            let said = end(&output);
+            let mut log = [header("r-1", Some(&command)), output, trailer(&said, newline)].concat();
+            let (begin, found) = parse(&log, &log, log.len() as u64).unwrap();
+            proptest::prop_assert_eq!(begin.command.as_deref(), Some(command.as_str()));
+            proptest::prop_assert_eq!(&found, &said);
+            let at = at.index(log.len());
+            log[at] ^= bits;
+            // Never a panic; what is read all the same still adds up.
+            if let Ok((_, found)) = parse(&log, &log, log.len() as u64) {
+                proptest::prop_assert!(found.output_bytes <= log.len() as u64);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_panic(
+            first in proptest::collection::vec(0..=255_u8, 0..200),
+            last in proptest::collection::vec(0..=255_u8, 0..200),
+            size in proptest::prelude::any::<u64>(),
+        ) {
+            let framed = [b"# proctor test.log v1\n# begin: {\"run_id\":\"\",\"command\":null}\n".to_vec(), first.clone()].concat();
+            let _ = (parse(&first, &last, size), parse(&framed, &last, size));
+            let ended = [last, b"\n# end: {\"output_bytes\":18446744073709551615,\"exit_code\":0,\"signal\":null,\"note\":null}\n".to_vec()].concat();
+            let _ = parse(&framed, &ended, size);
+        }
+    }
 }

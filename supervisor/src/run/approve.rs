@@ -383,4 +383,34 @@ mod tests {
         std::fs::set_permissions(&log, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
         assert!(with(&[]).unwrap().contains("chmod o-w"));
     }
+
+    proptest::proptest! {
+        /// Whatever stands in an answer log, only an exact line grants: of this run, request and subject, whole.
+        #[test]
+        fn nothing_but_an_exact_line_grants(
+            noise in proptest::collection::vec(0..=255_u8, 0..120),
+            at in proptest::prelude::any::<proptest::sample::Index>(),
+            with in 0..=255_u8,
+        ) {
+            let request = Request::about("a1", "delete the database");
+            let good = line(&request, "r-1", "grant").into_bytes();
+            let file = tempfile::NamedTempFile::new().unwrap();
+            let mut bytes = noise;
+            bytes.push(b'\n');
+            let mut changed = good.clone();
+            let place = at.index(changed.len());
+            changed[place] = with;
+            bytes.extend_from_slice(&changed);
+            std::fs::write(file.path(), &bytes).unwrap();
+            let approver = approver(file.path(), Duration::ZERO);
+            let granted = settle(&approver, &request).granted();
+            // Who answered may be anybody: the name alone can differ in a line that still grants.
+            let same = |key: &str| {
+                let of = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).ok().map(|v| v[key].clone());
+                of(&changed) == of(&good)
+            };
+            let whole = ["run_id", "request_id", "subject_sha256", "decision"].into_iter().all(same);
+            proptest::prop_assert!(!granted || (whole && changed.ends_with(b"\n")));
+        }
+    }
 }

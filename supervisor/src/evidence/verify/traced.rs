@@ -448,3 +448,7 @@ pub(super) fn check(report: &Report, traced: Option<&Traced>, calls: Option<&Cal
         }
     }
 }
+
+#[cfg(test)]
+#[path = "traced_tests.rs"]
+mod tests;
