@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs into DIR, readable by everyone, what verifies signed evidence without anything of Proctor's: in-toto's own
-# Python packages, at pinned versions and in pure Python. What is already there is left alone. Needs python3 with pip
+# Installs into DIR, readable by everyone, what reads evidence without anything of Proctor's: in-toto's and OpenTelemetry's
+# own Python packages, at pinned versions and in pure Python. What is already there is left alone. Needs python3 with pip
 # and, when something is missing, a network.
 #
 #   sh tests/attestations/install.sh DIR

@@ -13,7 +13,7 @@ mod toolchains;
 mod user;
 
 pub use agents::Agents;
-pub use attestations::in_toto;
+pub use attestations::{in_toto, opentelemetry};
 pub use browser::Browser;
 pub use repo::TestRepo;
 pub use run::{Outcome, Proctor};

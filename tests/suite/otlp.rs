@@ -215,6 +215,14 @@ fn calls_that_the_engine_claims_are_spans_that_say_so() {
                 assert_eq!(ns, u64::try_from(micros).unwrap() * 1000);
             }
         }
+        // OpenTelemetry's own Python types read the same.
+        let read = harness::opentelemetry(&outcome.evidence().join("trace.jsonl"));
+        assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+        let read: Value = serde_json::from_slice(&read.stdout).unwrap();
+        assert_eq!((&read["names"]["tool_call"], &read["names"]["command"]), (&2.into(), &1.into()));
+        let count: u64 = read["names"].as_object().unwrap().values().filter_map(Value::as_u64).sum();
+        assert_eq!(count, spans.len() as u64);
+        assert_eq!(read["traces"].as_array().unwrap().len(), 1);
         // An unknown kind is `other`, and what the engine said stands beside it.
         let odd = &events(&outcome, "tool.started", "backend")[1]["data"];
         assert_eq!((&odd["kind"], &odd["native_kind"]), (&"other".into(), &"no such kind".into()));
