@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{Draft, bounded, clipped, code, logs, optional, rest, text, text_of};
+use super::{Draft, bounded, clipped, code, logs, optional, rest, table, text, text_of};
 use crate::evidence::{STDERR, STDOUT, TEST_LOG};
 use crate::report::markdown::ended;
 use crate::report::{ApprovalInfo, ReviewStatus, TestStatus};
@@ -82,15 +82,7 @@ fn approvals(draft: &Draft<'_>) -> Markup {
     html! {
         @if !all.is_empty() {
             h3 { "Approvals " span.count { (all.len()) } }
-            div.scroll tabindex="0" role="group" aria-label="Approvals" {
-                table.list {
-                    thead { tr {
-                        th scope="col" { "Outcome" } th scope="col" { "What about" } th scope="col" { "Asked by" }
-                        th scope="col" { "Answered by" } th scope="col" { "When" }
-                    } }
-                    tbody { (shown) }
-                }
-            }
+            (table("Approvals", "list", &["Outcome", "What about", "Asked by", "Answered by", "When"], &shown))
             (rest(left, "approvals"))
         }
     }

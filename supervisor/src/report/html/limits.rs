@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::{Draft, bar, bounded, code, rest, seconds, text};
+use super::{Draft, bar, bounded, code, rest, seconds, table, text};
 use crate::evidence::{PATCH, STDERR, STDOUT};
 use crate::report::units::size;
 use crate::report::{LimitInfo, Report, UsageInfo};
@@ -20,26 +20,11 @@ pub(super) fn section(draft: &Draft<'_>) -> Markup {
     html! {
         section #limits aria-labelledby="h-limits" {
             h2 #h-limits { "Limits and usage" }
-            div.scroll tabindex="0" role="group" aria-label="Limits" {
-                table.list.limits {
-                    thead { tr {
-                        th scope="col" { "Limit" } th scope="col" { "Value" } th scope="col" { "Used" } th scope="col" { "Held by" }
-                    } }
-                    tbody { (rows) }
-                }
-            }
+            (table("Limits", "list limits", &["Limit", "Value", "Used", "Held by"], &rows))
             (rest(left, "limits"))
             @if !report.usage.is_empty() {
                 h3 { "Usage by sandbox" }
-                div.scroll tabindex="0" role="group" aria-label="Usage by sandbox" {
-                    table.list {
-                        thead { tr {
-                            th scope="col" { "Sandbox" } th scope="col" { "CPU" } th scope="col" { "Memory" }
-                            th scope="col" { "Tasks" } th scope="col" { "Disk" } th scope="col" { "Output" }
-                        } }
-                        tbody { (used) }
-                    }
-                }
+                (table("Usage by sandbox", "list", &["Sandbox", "CPU", "Memory", "Tasks", "Disk", "Output"], &used))
                 (rest(used_left, "sandboxes"))
             }
         }

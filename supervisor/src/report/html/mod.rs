@@ -189,6 +189,18 @@ fn bounded<T>(
     (PreEscaped(out), items.count())
 }
 
+/// A table that scrolls by itself where it is wider than the page.
+fn table(label: &str, class: &str, heads: &[&str], rows: &Markup) -> Markup {
+    html! {
+        div.scroll tabindex="0" role="group" aria-label=(label) {
+            table class=(class) {
+                thead { tr { @for head in heads { th scope="col" { (head) } } } }
+                tbody { (rows) }
+            }
+        }
+    }
+}
+
 /// Says how many of a list stand in the report alone.
 fn rest(count: usize, what: &str) -> Markup {
     html! { @if count > 0 { p.cut { (count) " more " (what) " stand in " code { "report.json" } "." } } }

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{Draft, bounded, code, optional, rest, text};
+use super::{Draft, bounded, code, optional, rest, table, text};
 use crate::evidence::NonceSource;
 use crate::report::markdown::AUTHENTICITY;
 use crate::report::units::size;
@@ -58,12 +58,7 @@ pub(super) fn section(draft: &Draft<'_>) -> Markup {
                 div { dt { "Events" } dd { (report.events.count) ", the last " span.digest { (code(&report.events.last_hash)) } } }
             }
             h3 { "Artifacts " span.count { (report.digest_manifest.len()) } }
-            div.scroll tabindex="0" role="group" aria-label="Artifacts" {
-                table.list {
-                    thead { tr { th scope="col" { "Name" } th scope="col" { "Size" } th scope="col" { "SHA-256" } } }
-                    tbody { (artifacts) }
-                }
-            }
+            (table("Artifacts", "list", &["Name", "Size", "SHA-256"], &artifacts))
             (rest(left, "artifacts"))
         }
     }

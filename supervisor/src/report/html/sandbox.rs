@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
-use super::{Draft, bounded, clipped, code, optional, rest, text, text_of};
+use super::{Draft, bounded, clipped, code, optional, rest, table, text, text_of};
 use crate::report::{DenialInfo, Observed, is_landlock};
 
 /// Share of the page of each list, bytes of markup, and most entries.
@@ -21,15 +21,7 @@ pub(super) fn denials(draft: &Draft<'_>) -> Markup {
             h2 #h-denials { "Refused inside " span.count { (all.len()) } }
             @if all.is_empty() { p.none { "Nothing was seen to be refused." } }
             @else {
-                div.scroll tabindex="0" role="group" aria-label="What was refused" {
-                    table.list {
-                        thead { tr {
-                            th scope="col" { "What" } th scope="col" { "To" } th scope="col" { "In" }
-                            th scope="col" { "Times" } th scope="col" { "Why" }
-                        } }
-                        tbody { (shown) }
-                    }
-                }
+                (table("What was refused", "list", &["What", "To", "In", "Times", "Why"], &shown))
                 (rest(left, "refusals"))
             }
         }
@@ -99,12 +91,7 @@ pub(super) fn section(draft: &Draft<'_>) -> Markup {
             @else {
                 details.fold {
                     summary { "All mechanisms" }
-                    div.scroll tabindex="0" role="group" aria-label="Mechanisms" {
-                        table.list {
-                            thead { tr { th scope="col" { "Mechanism" } th scope="col" { "Version" } th scope="col" { "What it does" } } }
-                            tbody { (mechanisms) }
-                        }
-                    }
+                    (table("Mechanisms", "list", &["Mechanism", "Version", "What it does"], &mechanisms))
                 }
             }
             (rest(mechanisms_left, "mechanisms"))
@@ -135,15 +122,7 @@ fn observed(all: &BTreeMap<String, BTreeMap<String, Observed>>) -> Markup {
     html! {
         @if !all.is_empty() {
             h3 { "Watched" }
-            div.scroll tabindex="0" role="group" aria-label="What was watched" {
-                table.list {
-                    thead { tr {
-                        th scope="col" { "Sandbox" } th scope="col" { "Kind" } th scope="col" { "Seen" }
-                        th scope="col" { "Completeness" } th scope="col" { "Note" }
-                    } }
-                    tbody { (shown) }
-                }
-            }
+            (table("What was watched", "list", &["Sandbox", "Kind", "Seen", "Completeness", "Note"], &shown))
             (rest(left, "kinds"))
         }
     }

@@ -17,6 +17,7 @@ use crate::verdict::{Blocker, Verdict};
 
 mod agreement;
 mod files;
+mod inside;
 mod mutated;
 mod rules;
 mod signed;
