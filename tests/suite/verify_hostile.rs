@@ -98,13 +98,13 @@ fn too_many_entries_are_not_listed() {
 fn texts_made_to_break_their_readers_are_refused() {
     type Make = fn(&mut dyn Write);
     let rows: &[(&str, Make, &str)] = &[
-        ("decision.json", |out| repeat(out, b"[", 1_000_000), "decision.json: is no decision: "),
-        ("decision.json", |out| repeat(out, b"{\"a\":", 1_000_000), "decision.json: is no decision: "),
+        ("decision.json", |out| repeat(out, b"[", 1_000_000), "decision.json: is no decision/v1: "),
+        ("decision.json", |out| repeat(out, b"{\"a\":", 1_000_000), "decision.json: is no decision/v1: "),
         ("decision.json", |out| repeat(out, b" ", 17 << 20), "decision.json: has 17825792 bytes, more than"),
         (
             "decision.json",
             |out| out.write_all(br#"{"kind":"ungoverned","kind":"recorded"}"#).unwrap(),
-            "decision.json: is no decision: duplicate field `kind`",
+            "decision.json: is no decision/v1: duplicate field `kind`",
         ),
         ("events.normalized.jsonl", |out| repeat(out, b"[", 1_000_000), "line 1: is no event: "),
         ("events.normalized.jsonl", |out| repeat(out, b"[", 100 << 20), "is longer than a line may be"),

@@ -167,8 +167,8 @@ fn show(result: &VerifyResult, with_repo: bool) {
     if let Some(status) = result.status {
         output::note(format_args!("  the report says: {}", status.as_str()));
     }
-    let shows =
-        if result.authenticity == "unsigned" { " (its parts agree; who made it is not shown)" } else { "" };
+    let unsigned = result.valid && result.authenticity == "unsigned";
+    let shows = if unsigned { " (its parts agree; who made it is not shown)" } else { "" };
     output::note(format_args!("  authenticity: {}{shows}", result.authenticity));
     for one in result.reader.iter().flat_map(|reader| &reader.missing) {
         output::note(format_args!("  the reader was not held by: {one}"));

@@ -71,6 +71,9 @@ pub struct Event {
     /// SHA-256 of the line before.
     #[schemars(with = "kinds::Sha256")]
     pub prev: String,
+    /// Not in the line: the reader found that it is the end that the supervisor wrote for this log's own open start.
+    #[serde(skip)]
+    pub closes: bool,
 }
 
 /// What is wrong with a line, or with the log.
@@ -302,7 +305,7 @@ impl Check {
     }
 
     fn line(&mut self, line: &[u8]) -> Option<Event> {
-        let event: Event = match serde_json::from_slice(line) {
+        let mut event: Event = match serde_json::from_slice(line) {
             Ok(event) => event,
             Err(error) => {
                 self.problem(EventProblemKind::Malformed(error.to_string()));
@@ -347,7 +350,7 @@ impl Check {
             self.problem(EventProblemKind::Last);
         }
         self.finished |= event.event_type == EventType::RunFinished;
-        self.match_ends(&event);
+        event.closes = self.match_ends(&event);
         self.summary.index.add(event.event_type, event.source, &event.data);
         self.summary.calls.add(&Told {
             event_type: event.event_type,
@@ -360,7 +363,8 @@ impl Check {
         Some(event)
     }
 
-    fn match_ends(&mut self, event: &Event) {
+    /// Whether it is an end that the supervisor wrote for a start that nobody ended.
+    fn match_ends(&mut self, event: &Event) -> bool {
         let by_supervisor = event.source == Source::Supervisor && event.data.contains_key("started_seq");
         if !event.event_type.allows(event.source) || by_supervisor {
             let closes = event.event_type.ends().is_some()
@@ -368,10 +372,13 @@ impl Check {
                 && event.data.get("status").and_then(Value::as_str) == Some("interrupted");
             if !closes {
                 self.problem(EventProblemKind::Source { event_type: event.event_type, source: event.source });
-            } else if !self.close_named(event) {
+                return false;
+            }
+            let named = self.close_named(event);
+            if !named {
                 self.problem(EventProblemKind::NoSuchStart);
             }
-            return;
+            return named;
         }
         if let Some(kind) = event.event_type.starts() {
             let line = self.summary.count;
@@ -387,6 +394,7 @@ impl Check {
                 }
             }
         }
+        false
     }
 
     fn close_named(&mut self, event: &Event) -> bool {

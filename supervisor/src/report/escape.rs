@@ -33,9 +33,15 @@ pub(super) fn push_visible(out: &mut String, c: char) {
     }
 }
 
+/// Whether what follows a `#` makes it the beginning of a command of Azure Pipelines (`##[`, `##vso[`), TeamCity
+/// (`##teamcity[`) or their like.
+fn is_hash_command(rest: &str) -> bool {
+    rest.strip_prefix('#').is_some_and(|rest| rest.starts_with(|c: char| c == '[' || c.is_ascii_alphabetic()))
+}
+
 /// One line for a terminal or a CI log: what would steer it, or is not seen, stands as an escape (`\x1b`, `\u{202e}`,
 /// `\n`), and a backslash as two. What a CI runner reads as a command of its own (`::` at the beginning of a line,
-/// however far indented; `##[` anywhere) is broken likewise.
+/// however far indented; `##[`, `##vso[` and the like anywhere) is broken likewise.
 #[must_use]
 pub fn terminal(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -43,7 +49,7 @@ pub fn terminal(text: &str) -> String {
     let mut rest = text.chars();
     while let Some(c) = rest.next() {
         let command = (blank && rest.as_str().starts_with(':') && c == ':')
-            || (c == '#' && rest.as_str().starts_with("#["));
+            || (c == '#' && is_hash_command(rest.as_str()));
         if c == '\\' {
             out.push_str("\\\\");
         } else if command || is_deceptive(c) {

@@ -4,10 +4,13 @@
 use std::collections::BTreeMap;
 
 use gix_hash::ObjectId;
+use sha2::{Digest as _, Sha256};
 
 use super::super::repo::{Odb, Repo, RepoError, blob_id};
 use super::super::show;
 use super::super::tree::{DIR, Edit, Entry, TreeError, TreeView};
+use crate::event::hex;
+
 use super::parse::{Body, Hunk, ParseError, Part, parse};
 
 /// Why a patch does not apply.
@@ -40,11 +43,34 @@ pub enum ApplyError {
 
 /// The id of the tree that the patch `text` makes of the tree `base` of `repo`. Writes nothing, runs nothing.
 pub fn apply(repo: &Repo, base: ObjectId, text: &[u8], limit: u64) -> Result<ObjectId, ApplyError> {
-    apply_to(repo.odb(), base, text, limit)
+    apply_to(repo.odb(), base, text, limit).map(|(tree, _)| tree)
 }
 
-/// The same, of the tree `base` among the objects `odb`.
-pub fn apply_to(odb: Odb, base: ObjectId, text: &[u8], limit: u64) -> Result<ObjectId, ApplyError> {
+/// Size and SHA-256 (lower-case hex) of a content.
+pub type Content = (u64, String);
+
+/// What a part of a patch makes of what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// The path.
+    pub path: Vec<u8>,
+    /// Before; null where there was no file.
+    pub old: Option<Content>,
+    /// After.
+    pub new: Option<Content>,
+}
+
+fn content(bytes: &[u8]) -> Content {
+    (bytes.len() as u64, hex::encode(&Sha256::digest(bytes)))
+}
+
+/// The same, of the tree `base` among the objects `odb`; and what each part made of what.
+pub fn apply_to(
+    odb: Odb,
+    base: ObjectId,
+    text: &[u8],
+    limit: u64,
+) -> Result<(ObjectId, Vec<Applied>), ApplyError> {
     let hash = odb.hash();
     if text.len() as u64 > limit {
         return Err(ApplyError::TooLarge { limit });
@@ -53,6 +79,7 @@ pub fn apply_to(odb: Odb, base: ObjectId, text: &[u8], limit: u64) -> Result<Obj
     let parts = parse(text, hash, limit.saturating_mul(32))?;
     let view = TreeView::new(odb, base);
     let mut edits: BTreeMap<Vec<u8>, Edit> = BTreeMap::new();
+    let mut applied = Vec::with_capacity(parts.len());
     for part in &parts {
         let mismatch = |what| ApplyError::Mismatch { path: part.path.clone(), what };
         // A second part for a path is the addition that follows a removal.
@@ -61,13 +88,14 @@ pub fn apply_to(odb: Odb, base: ObjectId, text: &[u8], limit: u64) -> Result<Obj
             Some(None) if part.old_mode.is_none() => None,
             Some(_) => return Err(mismatch("it is changed twice")),
         };
-        let edit = one(&view, part, was, hash).map_err(|e| match e {
+        let (edit, old, new) = one(&view, part, was, hash).map_err(|e| match e {
             Fault::Mismatch(what) => mismatch(what),
             Fault::Repo(e) => e.into(),
         })?;
         edits.insert(part.path.clone(), edit);
+        applied.push(Applied { path: part.path.clone(), old, new });
     }
-    Ok(view.result_id(&edits)?)
+    Ok((view.result_id(&edits)?, applied))
 }
 
 enum Fault {
@@ -81,7 +109,10 @@ impl From<RepoError> for Fault {
     }
 }
 
-fn one(view: &TreeView, part: &Part<'_>, was: Option<Entry>, hash: gix_hash::Kind) -> Result<Edit, Fault> {
+/// An edit, and the content before and after it.
+type Done = (Edit, Option<Content>, Option<Content>);
+
+fn one(view: &TreeView, part: &Part<'_>, was: Option<Entry>, hash: gix_hash::Kind) -> Result<Done, Fault> {
     let old = match (part.old_mode, was) {
         (None, None) => None,
         // A directory may go when all beneath it goes; the tree decides at the end.
@@ -94,7 +125,10 @@ fn one(view: &TreeView, part: &Part<'_>, was: Option<Entry>, hash: gix_hash::Kin
         let Some(e) = old else {
             return Err(Fault::Mismatch("it is not there"));
         };
-        return Ok(part.new_mode.map(|mode| (mode, e.id)));
+        // Another mode, the same content.
+        let same = content(&view.odb().blob(&e.id)?);
+        let new = part.new_mode.map(|_| same.clone());
+        return Ok((part.new_mode.map(|mode| (mode, e.id)), Some(same), new));
     };
     let before = match &old {
         None => Vec::new(),
@@ -103,6 +137,7 @@ fn one(view: &TreeView, part: &Part<'_>, was: Option<Entry>, hash: gix_hash::Kin
             return Err(Fault::Mismatch("its content is not the one that the patch was made from"));
         }
     };
+    let old_content = old.is_some().then(|| content(&before));
     let after = match &part.body {
         Body::None => {
             if !before.is_empty() {
@@ -122,7 +157,7 @@ fn one(view: &TreeView, part: &Part<'_>, was: Option<Entry>, hash: gix_hash::Kin
     };
     let Some(mode) = part.new_mode else {
         return if after.is_empty() {
-            Ok(None)
+            Ok((None, old_content, None))
         } else {
             Err(Fault::Mismatch("it is removed, but not all of it"))
         };
@@ -130,7 +165,7 @@ fn one(view: &TreeView, part: &Part<'_>, was: Option<Entry>, hash: gix_hash::Kin
     if blob_id(hash, &after)? != new_id {
         return Err(Fault::Mismatch("its new content does not have the id that the patch says"));
     }
-    Ok(Some((mode, new_id)))
+    Ok((Some((mode, new_id)), old_content, Some(content(&after))))
 }
 
 /// The new content; `None` where a line is not what a hunk says, at the place where it says so.

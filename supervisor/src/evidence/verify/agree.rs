@@ -7,8 +7,9 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::super::{DECISION, EVENTS, HTML, MARKDOWN, PATCH, REPORT, TEST_LOG};
 use super::patch::{PatchFiles, PathBytes};
-use super::seen::{Ended, Seen};
+use super::seen::{Ended, STEPS, Seen};
 use super::{Contents, ProblemKind, Problems};
+use crate::changes::patch::apply::{Applied, Content};
 use crate::event::{EventType, LogSummary, Source, parse_micros};
 use crate::exit::{ExitCode, StopSignal};
 use crate::report::{ChangeKind, FileChange, Report, ReviewStatus, TestStatus};
@@ -194,6 +195,10 @@ fn verdict(report: &Report, seen: &Seen, out: &mut Out<'_>) {
             );
         }
     }
+    if seen.refused_changes > 0 && !said.contains_key(BlockerCode::DisallowedFile.as_str()) {
+        let count = seen.refused_changes;
+        out.add(EVENTS, format!("refuses {count} changes, and no blocker says so"));
+    }
     if seen.unknown_blockers > 0 {
         out.add(EVENTS, "raises a blocker whose code is none");
     }
@@ -243,6 +248,40 @@ fn changes(seen: &Seen, out: &mut Out<'_>) {
     }
 }
 
+/// Sizes and digests of the changed files, held against the content that the patch takes and gives.
+pub(super) fn contents(report: &Report, parts: &[Applied], problems: &mut Problems) {
+    type Sides<'a> = (Option<&'a Content>, Option<&'a Content>);
+    let mut held: BTreeMap<&[u8], Sides<'_>> = BTreeMap::new();
+    for part in parts {
+        let (old, new) = held.entry(&part.path).or_default();
+        // What becomes something else is taken away first and made then.
+        *old = old.or(part.old.as_ref());
+        *new = part.new.as_ref().or(*new);
+    }
+    let mut out = Out(problems);
+    for change in &report.changed_files {
+        let path = exact(&change.path, change.path_b64.as_ref());
+        let Some((old, new)) = path.as_ref().and_then(|path| held.get(path.as_slice())) else {
+            // That the patch has no such part is told where the two are compared.
+            continue;
+        };
+        for (side, size, sha256, content) in [
+            ("old", change.old_size, &change.old_sha256, old),
+            ("new", change.new_size, &change.new_sha256, new),
+        ] {
+            let said = size.zip(sha256.as_deref());
+            let found = content.map(|(size, sha256)| (*size, sha256.as_str()));
+            if said != found {
+                let path = &change.path;
+                out.add(
+                    REPORT,
+                    format!("the {side} content of {path:?} is {said:?} here, by patch and base {found:?}"),
+                );
+            }
+        }
+    }
+}
+
 /// What a pass needs of the events.
 fn pass(report: &Report, summary: &LogSummary, seen: &Seen, out: &mut Out<'_>) {
     if report.status != Status::Pass {
@@ -275,6 +314,14 @@ fn pass(report: &Report, summary: &LogSummary, seen: &Seen, out: &mut Out<'_>) {
         if supervisor(event_type) == 0 {
             no(&format!("{event_type} was not seen"));
         }
+    }
+    let mut before: Option<(usize, u64)> = None;
+    for (step, (first, last)) in &seen.places {
+        if let Some((earlier, end)) = before.filter(|(_, end)| end > first) {
+            let name = |step: usize| STEPS.get(step).map_or("", |(kind, _)| kind.as_str());
+            no(&format!("{} (event {first}) comes before {} (event {end})", name(*step), name(earlier)));
+        }
+        before = Some((*step, *last));
     }
     if report.events.left_out > 0 {
         no("events were left out");

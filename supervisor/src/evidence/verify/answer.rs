@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use proctor_sandbox::error::StepError;
 use serde::{Deserialize, Serialize};
 
-use super::{MAX_PROBLEMS, Problem, ProblemKind, ReaderInfo, VerifyResult};
+use super::{MAX_PROBLEMS, Problem, ProblemKind, ReaderInfo, VerifyOptions, VerifyResult};
 use crate::event::hex;
 use crate::report::Mechanism;
 use crate::report::escape::terminal as safe;
@@ -64,7 +64,11 @@ pub(super) enum Start {
 ///
 /// # Errors
 /// What is wrong with the answer.
-pub(super) fn take(line: &[u8], reader: ReaderInfo) -> Result<VerifyResult, String> {
+pub(super) fn take(
+    line: &[u8],
+    reader: ReaderInfo,
+    asked: &VerifyOptions<'_>,
+) -> Result<VerifyResult, String> {
     let mut result: VerifyResult =
         serde_json::from_slice(line).map_err(|error| format!("its answer is none: {error}"))?;
     if result.problems.len() > MAX_PROBLEMS || result.not_compared.len() > MAX_NOTES {
@@ -81,6 +85,13 @@ pub(super) fn take(line: &[u8], reader: ReaderInfo) -> Result<VerifyResult, Stri
         known.iter().any(|word| result.authenticity.strip_prefix(word).is_some_and(|rest| !rest.is_empty()));
     if !says && result.authenticity != "unsigned" {
         return Err("its answer does not say whether it is signed".to_owned());
+    }
+    // Whatever became of the reader, it shows no signature by a key that was not given.
+    let by_a_key = asked.keys.iter().any(|key| result.authenticity == format!("signed by {}", key.id()));
+    let wanted = asked.require_signature || !asked.keys.is_empty();
+    let claimed = result.authenticity.starts_with("signed by ");
+    if (claimed && !by_a_key) || (result.valid && wanted && !by_a_key) {
+        return Err("its answer shows another signature than was asked for".to_owned());
     }
     result.authenticity = shown(&result.authenticity);
     result.run_id = result.run_id.as_deref().map(shown);
@@ -127,12 +138,16 @@ impl VerifyResult {
 mod tests {
     use super::*;
 
+    fn asked() -> VerifyOptions<'static> {
+        VerifyOptions::default()
+    }
+
     fn answer(edit: impl FnOnce(&mut serde_json::Value)) -> Result<VerifyResult, String> {
         let mut result = VerifyResult::unread(ProblemKind::File, "a", "one");
         result.report_sha256 = Some("0".repeat(64));
         let mut value = serde_json::to_value(result).unwrap();
         edit(&mut value);
-        take(value.to_string().as_bytes(), ReaderInfo::default())
+        take(value.to_string().as_bytes(), ReaderInfo::default(), &asked())
     }
 
     #[test]
@@ -160,6 +175,7 @@ mod tests {
             (|v| v["report_sha256"] = "\x1b[2J".into(), "no digest where one must be"),
             (|v| v["authenticity"] = "signed by ".into(), "does not say whether it is signed"),
             (|v| v["authenticity"] = "signed".into(), "does not say whether it is signed"),
+            (|v| v["authenticity"] = "signed by x".into(), "another signature than was asked for"),
             (|v| v["more"] = 1.into(), "its answer is none: unknown field"),
             (
                 |v| v["problems"] = vec![v["problems"][0].clone(); MAX_PROBLEMS + 1].into(),
@@ -171,19 +187,19 @@ mod tests {
             let error = answer(edit).unwrap_err();
             assert!(error.contains(why), "{why}: {error}");
         }
-        assert!(take(b"\xff", ReaderInfo::default()).is_err());
-        assert!(take(&vec![b'['; 100_000], ReaderInfo::default()).is_err());
+        assert!(take(b"\xff", ReaderInfo::default(), &asked()).is_err());
+        assert!(take(&vec![b'['; 100_000], ReaderInfo::default(), &asked()).is_err());
 
         let result = answer(|v| {
             v["run_id"] = "\x1b[31m\n::error::x".into();
-            v["authenticity"] = "signed by \u{202e}x".into();
+            v["authenticity"] = "not shown: \u{202e}x".into();
             v["problems"][0]["artifact"] = "a\nVALID".into();
             v["problems"][0]["message"] = "m".repeat(100_000).into();
             v["not_compared"] = vec!["::error::x"].into();
         })
         .unwrap();
         assert_eq!(result.run_id.as_deref(), Some("\\x1b[31m\\n::error::x"));
-        assert_eq!(result.authenticity, "signed by \\u{202e}x");
+        assert_eq!(result.authenticity, "not shown: \\u{202e}x");
         assert_eq!(result.problems[0].artifact, "a\\nVALID");
         assert_eq!(result.problems[0].message.len(), MAX_TEXT);
         assert_eq!(result.not_compared, ["\\x3a:error::x"]);

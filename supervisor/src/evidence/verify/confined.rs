@@ -226,7 +226,7 @@ fn conclude(heard: Heard, status: ExitStatus, request: &Request<'_>) -> Result<V
         return Ok(failed("the process that read it gave not one answer".to_owned()));
     };
     match line.strip_suffix(b"\n").ok_or_else(|| "its answer is cut".to_owned()) {
-        Ok(line) => Ok(answer::take(line, reader.clone()).unwrap_or_else(|why| {
+        Ok(line) => Ok(answer::take(line, reader.clone(), &request.options).unwrap_or_else(|why| {
             failed(format!("the process that read it did not answer as it should: {why}"))
         })),
         Err(why) => Ok(failed(format!("the process that read it did not answer as it should: {why}"))),

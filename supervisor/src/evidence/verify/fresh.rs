@@ -9,6 +9,18 @@ use crate::report::Report;
 /// How far the clocks of two machines may be apart, microseconds.
 const SKEW: i64 = 5 * 60 * 1_000_000;
 
+/// By how much times of phases, taken one after the other, may be beyond the whole, milliseconds.
+const CLOCKS_APART_MS: u64 = 2000;
+
+/// As the kernel writes a boot id (RFC 9562).
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
+        })
+}
+
 pub(super) fn check(report: &Report, options: VerifyOptions<'_>, problems: &mut Problems) {
     let mut add = |message: String| problems.add(ProblemKind::Freshness, REPORT, message);
     let proof = &report.freshness;
@@ -18,8 +30,15 @@ pub(super) fn check(report: &Report, options: VerifyOptions<'_>, problems: &mut 
     if proof.run_id != report.run_id {
         add(format!("the freshness proof is of run {:?}", proof.run_id));
     }
-    if !hex::is_hex(&proof.nonce) {
-        add("the nonce is no lower-case hex".to_owned());
+    if !hex::is_hex(&proof.nonce) || crate::profile::values::nonce(&proof.nonce).is_err() {
+        add("the nonce is none that a run takes: whole bytes in lower-case hex, 8 to 64 of them".to_owned());
+    }
+    if proof.boot_id.as_deref().is_some_and(|id| !is_uuid(id)) {
+        add("the kernel's boot id is no UUID".to_owned());
+    }
+    let ends = report.timings.iter().map(|one| one.start_us.saturating_add(one.duration_us));
+    if ends.max().is_some_and(|end| end / 1000 > proof.monotonic_duration_ns / 1_000_000 + CLOCKS_APART_MS) {
+        add("its phases took longer than the whole run by the monotonic clock".to_owned());
     }
     if let Some(nonce) = options.nonce
         && nonce != proof.nonce

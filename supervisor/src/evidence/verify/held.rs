@@ -26,6 +26,7 @@ pub(super) fn check(report: &Report, contents: &Contents, out: &mut Out<'_>) {
     super::traced::check(report, contents.trace.as_ref(), calls, out);
     if let Some((_, seen)) = &contents.events {
         started(report, seen, out);
+        backend(report, seen, out);
         sandbox(report, seen, out);
         commands(report, seen, out);
         approvals(report, seen, out);
@@ -140,8 +141,33 @@ fn started(report: &Report, seen: &Seen, out: &mut Out<'_>) {
     }
 }
 
+/// What was started.
+fn backend(report: &Report, seen: &Seen, out: &mut Out<'_>) {
+    if seen.backend_started.len() > 1 {
+        out.add(EVENTS, "has more than one backend.started");
+    }
+    let mut argv = Map::new();
+    argv.insert("argv".to_owned(), Value::from(report.engine.argv.clone()));
+    let argv = crate::event::bounded(argv).remove("argv").unwrap_or(Value::Null);
+    for started in &seen.backend_started {
+        let of = |name: &str| started.get(name).unwrap_or(&Value::Null);
+        differ(out, "engine.argv", "backend.started", &argv, of("argv"));
+        differ(
+            out,
+            "engine.name",
+            "backend.started",
+            &Value::from(report.engine.name.as_str()),
+            of("engine"),
+        );
+    }
+}
+
 fn sandbox(report: &Report, seen: &Seen, out: &mut Out<'_>) {
     // A sandbox in which the program could not be executed was made and gave no backend.
+    let idle = seen.sandboxes.iter().filter(|one| one.contains_key("program")).count();
+    if idle > 1 || (idle > 0 && !seen.backend_started.is_empty()) {
+        out.add(EVENTS, "has a sandbox whose program was not executed beside a backend that was started");
+    }
     let ready: Vec<&Map<String, Value>> =
         seen.sandboxes.iter().filter(|one| !one.contains_key("program")).collect();
     let said = &report.sandbox;

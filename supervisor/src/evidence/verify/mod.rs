@@ -37,6 +37,7 @@ use super::{
     DECISION, EVENTS, HTML, MARKDOWN, MAX_REPORT, PATCH, PROFILE, REPORT, REPORT_DIGEST, REQUIRED, STATEMENT,
     TEST_LOG, TRACE, UNNAMED,
 };
+use crate::changes::patch::apply::Applied;
 use crate::event::{LogSummary, ReadLimits, hex, read_events};
 use crate::profile::policy::EffectiveProfile;
 use crate::report::escape::terminal as safe;
@@ -51,12 +52,14 @@ const MAX_ARTIFACTS: usize = 500;
 const MAX_PROBLEMS: usize = 200;
 /// Most bytes of all artifacts together that are read where the caller says nothing else.
 pub const MAX_BYTES: u64 = 64 << 30;
+/// Who made evidence that was not read so far.
+const NOT_READ: &str = "not shown: the evidence was not read";
 /// Longest message of a problem, characters.
 const MAX_MESSAGE: usize = 500;
 
 /// Does the patch, applied to the base commit, give the result tree? (Asked of whoever has the repository.)
 pub trait PatchCheck {
-    /// Says what is wrong, if anything. `patch` is at its beginning; its digest was found right.
+    /// Says what is wrong, if anything, else what each part of the patch made of what. `patch` is at its beginning.
     ///
     /// # Errors
     /// The reason why the answer is no, or is not to be had.
@@ -66,7 +69,7 @@ pub trait PatchCheck {
         base_tree: &str,
         result_tree: &str,
         patch: &mut dyn Read,
-    ) -> Result<(), String>;
+    ) -> Result<Vec<Applied>, String>;
 }
 
 /// What is asked beyond consistency.
@@ -209,7 +212,7 @@ impl VerifyResult {
             status: None,
             blockers: Vec::new(),
             report_sha256: None,
-            authenticity: "unsigned".to_owned(),
+            authenticity: NOT_READ.to_owned(),
             artifacts: 0,
             bytes: 0,
             not_compared: Vec::new(),
@@ -307,6 +310,14 @@ fn check(dir: &Directory, options: VerifyOptions<'_>, result: &mut VerifyResult,
             "{MARKDOWN} was rendered by version {version}, this is {}: it was not held against {REPORT}",
             env!("CARGO_PKG_VERSION")
         )));
+    }
+    if !parts::renders_the_same(&report) && named.contains(HTML) {
+        // It may hold a script, and nothing shows that it is Proctor's.
+        problems.add(
+            ProblemKind::Disagreement,
+            HTML,
+            "was made by another version, and this one cannot say whether it is that version's: do not open it; `proctor report EVIDENCE --html FILE` renders the evidence anew",
+        );
     }
     for artifact in report.digest_manifest.iter().take(MAX_ARTIFACTS) {
         let room = options.max_bytes.saturating_sub(result.bytes);
@@ -518,11 +529,20 @@ fn patch_check(
         );
         return;
     }
-    let checked = dir
-        .file(PATCH, options.max_artifact)
-        .and_then(|(mut file, _): (File, u64)| asked.check(commit, tree, result, &mut file));
-    if let Err(why) = checked {
-        problems.add(ProblemKind::Patch, PATCH, why);
+    // Read again, and hashed again: what is applied is what the manifest names, whoever exchanges files meanwhile.
+    let said = report.digest_manifest.iter().find(|one| one.name == PATCH);
+    let checked = dir.file(PATCH, options.max_artifact).and_then(|(file, size): (File, u64)| {
+        let mut input = Hashed::new(file, size);
+        let parts = asked.check(commit, tree, result, &mut input)?;
+        let (sha256, _) = input.end().map_err(|error| format!("cannot be read: {error}"))?;
+        if said.map(|one| one.digest.sha256.as_str()) != Some(sha256.as_str()) {
+            return Err("was exchanged while it was verified".to_owned());
+        }
+        Ok(parts)
+    });
+    match checked {
+        Ok(parts) => agree::contents(report, &parts, problems),
+        Err(why) => problems.add(ProblemKind::Patch, PATCH, why),
     }
 }
 

@@ -9,7 +9,7 @@ use proctor_sandbox::confine::{Held, Reading, confine, handover};
 use super::answer::{Orders, RepoOrders, Start};
 use super::{Directory, PatchCheck, ProblemKind, ReaderInfo, VerifyOptions, VerifyResult};
 use crate::changes::ObjectId;
-use crate::changes::patch::apply::apply_to;
+use crate::changes::patch::apply::{Applied, apply_to};
 use crate::changes::repo::{Objects, RepoError};
 use crate::evidence::sign::PublicKey;
 use crate::report::Mechanism;
@@ -114,7 +114,7 @@ impl PatchCheck for RepoCheck {
         tree: &str,
         result: &str,
         patch: &mut dyn std::io::Read,
-    ) -> Result<(), String> {
+    ) -> Result<Vec<Applied>, String> {
         let odb = self.0.odb();
         let hash = odb.hash();
         let id = |text: &str| {
@@ -137,9 +137,9 @@ impl PatchCheck for RepoCheck {
         let mut patch = std::io::Read::take(patch, MAX_PATCH + 1);
         std::io::Read::read_to_end(&mut patch, &mut text)
             .map_err(|error| format!("reading the patch: {error}"))?;
-        let got = apply_to(odb, base_tree, &text, MAX_PATCH).map_err(|error| error.to_string())?;
+        let (got, parts) = apply_to(odb, base_tree, &text, MAX_PATCH).map_err(|error| error.to_string())?;
         if got == id(result)? {
-            Ok(())
+            Ok(parts)
         } else {
             Err(format!("the patch gives tree {got}, the report says another"))
         }

@@ -18,6 +18,20 @@ const MAX_ONCE: usize = 8;
 /// Most artifacts that events may speak of.
 const MAX_WRITTEN: usize = 1000;
 
+/// The steps of a run in the order in which a pass has them. Each follows the end of the one before it.
+pub(super) const STEPS: [(EventType, Source); 10] = [
+    (EventType::RunStarted, Source::Supervisor),
+    (EventType::DecisionRecorded, Source::Supervisor),
+    (EventType::SandboxReady, Source::Supervisor),
+    (EventType::BackendStarted, Source::Supervisor),
+    (EventType::BackendExited, Source::Supervisor),
+    (EventType::FileChanged, Source::Supervisor),
+    (EventType::TestStarted, Source::Test),
+    (EventType::TestCompleted, Source::Test),
+    (EventType::ReviewStarted, Source::Reviewer),
+    (EventType::ReviewCompleted, Source::Reviewer),
+];
+
 /// How something ended, as its event says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ended {
@@ -43,6 +57,12 @@ pub(super) struct Seen {
     pub(super) started: Map<String, Value>,
     /// Kind of each decision.
     pub(super) decisions: Vec<Option<String>>,
+    /// All of each `backend.started`.
+    pub(super) backend_started: Vec<Map<String, Value>>,
+    /// Changes that were refused: they are a blocker.
+    pub(super) refused_changes: u64,
+    /// Number of the first and of the last event of each step ([`STEPS`]).
+    pub(super) places: BTreeMap<usize, (u64, u64)>,
     /// Each sandbox of a backend.
     pub(super) sandboxes: Vec<Map<String, Value>>,
     /// Command and patch of each review.
@@ -226,10 +246,12 @@ impl Seen {
         if event.event_type == EventType::ApprovalRequested {
             self.requests.asked(event.call_id.as_ref());
         }
-        // An end that says so was written for something that never ended: it says nothing of how.
-        if event.source == Source::Supervisor && text(data, "status").as_deref() == Some("interrupted") {
+        // Written for something that never ended: it says nothing of how. The reader knows which; what an event says of
+        // itself makes it none.
+        if event.closes {
             return;
         }
+        self.place(event);
         match (event.event_type, event.source) {
             (EventType::RunStarted, Source::Supervisor) => {
                 self.nonce = text(data, "nonce");
@@ -237,6 +259,14 @@ impl Seen {
                 self.stage = text(data, "stage");
                 self.mutation_mode = text(data, "mutation_mode");
                 self.started.clone_from(data);
+            }
+            (EventType::BackendStarted, Source::Supervisor) if self.backend_started.len() < MAX_ONCE => {
+                self.backend_started.push(data.clone());
+            }
+            (EventType::PolicyDenied, Source::Supervisor)
+                if text(data, "what").as_deref() == Some("change") =>
+            {
+                self.refused_changes += 1;
             }
             (EventType::BackendExited, Source::Supervisor) => self.backend.push(ended(data)),
             (EventType::DecisionRecorded, Source::Supervisor) if self.decisions.len() < MAX_ONCE => {
@@ -271,10 +301,7 @@ impl Seen {
                 self.review.push(data.get("accepted").and_then(Value::as_bool));
                 self.review_ended.push(ended(data));
             }
-            // What the layer holds and may not is told of by the same type, and stands among the blockers.
-            (EventType::PolicyDenied, Source::Supervisor)
-                if text(data, "what").as_deref() != Some("change") =>
-            {
+            (EventType::PolicyDenied, Source::Supervisor) => {
                 self.refusals.found(Value::Object(data.clone()).to_string());
             }
             (EventType::BlockerRaised, Source::Supervisor) => {
@@ -300,6 +327,17 @@ impl Seen {
             (EventType::ArtifactWritten, Source::Supervisor) => self.too_many_written = true,
             (EventType::FileChanged, Source::Supervisor) => self.changed(data),
             _ => {}
+        }
+    }
+
+    /// Remembers where in the log a step of the run stands.
+    fn place(&mut self, event: &Event) {
+        let step =
+            STEPS.iter().position(|(kind, source)| (*kind, *source) == (event.event_type, event.source));
+        if let Some(step) = step {
+            let seq = event.seq;
+            let place = self.places.entry(step).or_insert((seq, seq));
+            place.1 = seq;
         }
     }
 

@@ -21,6 +21,7 @@ pub(super) fn check(
     let mut add = |message: &str| problems.add(ProblemKind::Signature, STATEMENT, message);
     let announced = report.artifact_paths.contains_key(STATEMENT);
     if !there {
+        result.authenticity = "unsigned".to_owned();
         if announced {
             add("is missing, and the report says that the run was signed: it was taken away");
         } else if !options.keys.is_empty() {
@@ -47,21 +48,18 @@ pub(super) fn check(
             wrong.extend(more);
             None
         }
-        Shown::Unchecked { key_id } => {
-            if options.require_signature {
-                wrong.push(
-                    "cannot be checked: a signature is required, and no key was given (--key FILE)".into(),
-                );
-            }
-            Some((key_id, false))
-        }
+        Shown::Unchecked { key_id } => Some((key_id, false)),
         Shown::SignedBy { key_id } => Some((key_id, true)),
     };
+    let holds = wrong.is_empty();
+    if let (Some((_, false)), true) = (&key_id, options.require_signature) {
+        wrong.push("cannot be checked: a signature is required, and no key was given (--key FILE)".into());
+    }
     for one in &wrong {
         add(one);
     }
     match key_id {
-        Some((key_id, checked)) if wrong.is_empty() => {
+        Some((key_id, checked)) if holds => {
             result.authenticity = if checked {
                 format!("signed by {key_id}")
             } else {

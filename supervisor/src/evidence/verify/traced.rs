@@ -2,7 +2,7 @@
 //! programs, refused calls, attempts to connect and refusals by Landlock as the report counts. And against the events:
 //! calls as they are claimed, limits, times and refused changes, one by one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, Read};
 
 use serde::Deserialize;
@@ -29,58 +29,116 @@ struct TracesData {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct ResourceSpans {
     resource: Resource,
     #[serde(rename = "scopeSpans")]
     scopes: Vec<ScopeSpans>,
+    #[serde(rename = "schemaUrl")]
+    _schema: IgnoredAny,
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Resource {
-    attributes: Vec<Attribute>,
+    attributes: Attributes,
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct ScopeSpans {
     spans: Vec<Span>,
+    #[serde(rename = "scope")]
+    _scope: IgnoredAny,
+    #[serde(rename = "schemaUrl")]
+    _schema: IgnoredAny,
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Span {
+    #[serde(rename = "traceId")]
+    _trace: IgnoredAny,
+    #[serde(rename = "spanId")]
+    _id: IgnoredAny,
     name: String,
+    #[serde(rename = "kind")]
+    _kind: IgnoredAny,
     #[serde(rename = "startTimeUnixNano")]
     start: String,
     #[serde(rename = "endTimeUnixNano")]
     end: String,
     #[serde(rename = "parentSpanId")]
     parent: Option<String>,
-    attributes: Vec<Attribute>,
+    attributes: Attributes,
     #[serde(default)]
     events: Vec<SpanEvent>,
+    #[serde(rename = "status")]
+    _status: IgnoredAny,
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct SpanEvent {
     name: String,
     #[serde(rename = "timeUnixNano")]
     at: String,
-    attributes: Vec<Attribute>,
+    attributes: Attributes,
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Attribute {
     key: String,
     value: AttributeValue,
 }
 
+/// One of its fields.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct AttributeValue {
     #[serde(rename = "stringValue")]
     text: Option<String>,
     #[serde(rename = "intValue")]
     number: Option<String>,
-    #[serde(flatten)]
-    _other: BTreeMap<String, IgnoredAny>,
+    #[serde(rename = "doubleValue")]
+    _double: Option<IgnoredAny>,
+    #[serde(rename = "boolValue")]
+    _bool: Option<IgnoredAny>,
+    #[serde(rename = "arrayValue")]
+    _array: Option<IgnoredAny>,
+}
+
+/// Attributes, no key twice: of two values one reader takes the first and another the last.
+#[derive(Deserialize)]
+#[serde(try_from = "Vec<Attribute>")]
+struct Attributes(Vec<Attribute>);
+
+impl TryFrom<Vec<Attribute>> for Attributes {
+    type Error = String;
+
+    fn try_from(list: Vec<Attribute>) -> Result<Self, String> {
+        let mut keys = BTreeSet::new();
+        match list.iter().find(|one| !keys.insert(one.key.as_str())) {
+            Some(twice) => Err(format!("an attribute stands twice: {:?}", twice.key)),
+            None => Ok(Self(list)),
+        }
+    }
+}
+
+impl std::ops::Deref for Attributes {
+    type Target = [Attribute];
+
+    fn deref(&self) -> &[Attribute] {
+        &self.0
+    }
+}
+
+/// Whether a line is written as Proctor writes it: no field twice, none in another place.
+fn is_canonical(line: &[u8]) -> bool {
+    let value: Option<serde_json::Value> = serde_json::from_slice(line).ok();
+    let text = value.and_then(|value| serde_json::to_vec(&value).ok());
+    text.is_some_and(|text| line.strip_suffix(b"\n") == Some(&text))
 }
 
 fn text<'a>(list: &'a [Attribute], key: &str) -> Option<&'a str> {
@@ -155,7 +213,7 @@ impl Traced {
 
     fn phase(&mut self, span: &Span) -> Result<(), String> {
         let phase = text(&span.attributes, "proctor.phase");
-        for one in &span.attributes {
+        for one in &*span.attributes {
             if let (Some(name), Some(number)) = (one.key.strip_prefix(told::USAGE), &one.value.number) {
                 let phase = phase.ok_or("a span says of no phase what it used")?.to_owned();
                 if self.usage.len() >= MAX_KEYS
@@ -315,6 +373,9 @@ pub(super) fn read(input: &mut impl BufRead, run_id: &str) -> Result<Traced, Str
         }
         let at = |error: String| format!("line {number}: {error}");
         let data: TracesData = serde_json::from_slice(&line).map_err(|error| at(error.to_string()))?;
+        if !is_canonical(&line) {
+            return Err(at("is not in the form in which Proctor writes it".to_owned()));
+        }
         for spans in &data.spans {
             let list = &spans.resource.attributes;
             let mut ids = list.iter().filter(|one| one.key == "proctor.run_id");
@@ -325,7 +386,7 @@ pub(super) fn read(input: &mut impl BufRead, run_id: &str) -> Result<Traced, Str
                     id.unwrap_or("none")
                 )));
             }
-            for one in list {
+            for one in &**list {
                 let kind = one.key.strip_prefix("proctor.completeness.");
                 if let (Some(kind), Some(said)) = (kind, &one.value.text) {
                     let known = traced.completeness.entry(kind.to_owned()).or_insert_with(|| said.clone());
@@ -435,7 +496,8 @@ pub(super) fn check(report: &Report, traced: Option<&Traced>, calls: Option<&Cal
                 continue;
             }
         };
-        *denied.entry((one.sandbox.clone(), what, name)).or_insert(0) += one.count.min(1 << 50);
+        let sum = denied.entry((one.sandbox.clone(), what, name)).or_insert(0_u64);
+        *sum = sum.saturating_add(one.count);
     }
     for ((role, what, name), count) in &denied {
         let held = traced.denied.get(&(role.clone(), (*what).to_owned(), name.clone())).copied().unwrap_or(0);

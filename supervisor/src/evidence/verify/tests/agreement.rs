@@ -41,7 +41,7 @@ fn parts_that_disagree_are_named() {
         (Box::new(|r| r.run_id = "../../x".into()), "the run id \"../../x\" is none"),
         (Box::new(|r| r.freshness.base_tree = None), "base_tree differs"),
         (Box::new(|r| r.freshness.nonce = "aa".into()), "holds another nonce"),
-        (Box::new(|r| r.freshness.nonce = "not hex".into()), "no lower-case hex"),
+        (Box::new(|r| r.freshness.nonce = "not hex".into()), "none that a run takes"),
         (Box::new(|r| r.run_end = r.run_start.clone()), "start and end differ"),
         (Box::new(|r| r.freshness.wall_start = "yesterday".into()), "no time of the form"),
         (

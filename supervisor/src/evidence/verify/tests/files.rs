@@ -195,15 +195,21 @@ fn nonce_and_age_are_asked_for() {
         verify(&written.path, options).problems.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     let hour = Some(Duration::from_secs(3600));
-    assert_eq!(asked(Some("00ff"), hour, now_micros()), Vec::<String>::new());
-    one(&asked(Some("00aa"), None, now_micros()), "the nonce is 00ff, not the one asked for");
+    assert_eq!(asked(Some("00ff00ff00ff00ff"), hour, now_micros()), Vec::<String>::new());
+    one(&asked(Some("00aa"), None, now_micros()), "the nonce is 00ff00ff00ff00ff, not the one asked for");
     one(&asked(None, hour, now_micros() + 3_700_000_000), "longer ago than is allowed");
 }
 
-struct Answer(Result<(), String>);
+struct Answer(Result<Vec<Applied>, String>);
 
 impl PatchCheck for Answer {
-    fn check(&self, commit: &str, tree: &str, result: &str, patch: &mut dyn Read) -> Result<(), String> {
+    fn check(
+        &self,
+        commit: &str,
+        tree: &str,
+        result: &str,
+        patch: &mut dyn Read,
+    ) -> Result<Vec<Applied>, String> {
         let mut text = String::new();
         patch.read_to_string(&mut text).unwrap();
         assert_eq!((commit, tree, result), (&*"1".repeat(40), &*"2".repeat(40), &*"3".repeat(40)));
@@ -218,7 +224,17 @@ fn the_repository_is_asked() {
     let ask = |patch_check: &dyn PatchCheck| {
         verify(&written.path, VerifyOptions { patch_check: Some(patch_check), ..VerifyOptions::default() })
     };
-    assert!(ask(&Answer(Ok(()))).valid);
+    let content = |size: u64, digit: &str| Some((size, digit.repeat(64)));
+    let part = |old, new| vec![Applied { path: b"src/a.rs".to_vec(), old, new }];
+    assert!(ask(&Answer(Ok(part(content(3, "0"), content(4, "0"))))).valid);
+    // What the report says of a file is what patch and base make of it.
+    for (parts, why) in [
+        (part(content(5, "0"), content(4, "0")), "the old content of \"src/a.rs\" is Some((3, "),
+        (part(content(3, "0"), content(4, "1")), "the new content of \"src/a.rs\" is Some((4, "),
+        (part(content(3, "0"), None), "by patch and base None"),
+    ] {
+        some(&ask(&Answer(Ok(parts))).problems.iter().map(ToString::to_string).collect::<Vec<_>>(), why);
+    }
     let no = ask(&Answer(Err("gives tree 44".to_owned())));
     one(&no.problems.iter().map(ToString::to_string).collect::<Vec<_>>(), "patch.diff: gives tree 44");
 }

@@ -159,5 +159,5 @@ fn what_a_trace_tells_of_calls_limits_and_usage_is_what_events_and_report_say() 
             .with("what", "memory")
             .with("phase", "backend"),
     );
-    some(&run.write(|_| {}).problems(), "tells of event 6 \"nothing\", the event says \"limit.exceeded");
+    some(&run.write(|_| {}).problems(), "tells of event 7 \"nothing\", the event says \"limit.exceeded");
 }

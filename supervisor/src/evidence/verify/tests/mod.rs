@@ -17,6 +17,7 @@ use crate::verdict::{Blocker, Verdict};
 
 mod agreement;
 mod files;
+mod forged;
 mod inside;
 mod mutated;
 mod rules;
@@ -85,7 +86,7 @@ fn span_of(name: &str) -> trace::Span {
 
 impl Run {
     fn new() -> Self {
-        let start = FreshnessStart::now(Some("00ff")).unwrap();
+        let start = FreshnessStart::now(Some("00ff00ff00ff00ff")).unwrap();
         let mut report = sample::report();
         report.run_id = start.run_id.clone();
         let id = |digit: &str| Some(digit.repeat(40));
@@ -102,12 +103,14 @@ impl Run {
         let native = Native { stream: "stdout".into(), line: 2, offset: 17, kind: None, id: None, ts: None };
         let profile = policy::sample();
         let events = vec![
-            payload::run_started("00ff", "fake", None, "patch")
+            payload::run_started("00ff00ff00ff00ff", "fake", None, "patch")
                 .with("base_commit", "1".repeat(40))
                 .with("base_tree", "2".repeat(40)),
             supervisor(EventType::DecisionRecorded).with("kind", "ungoverned"),
             payload::sandbox_ready(&report.sandbox),
-            supervisor(EventType::BackendStarted),
+            supervisor(EventType::BackendStarted)
+                .with("engine", "fake")
+                .with("argv", ["fake", "scenario.toml"].as_slice()),
             NewEvent::new(EventType::Message, Source::Backend).with("text", "done").at(native),
             payload::backend_exited(Some(0), None),
             NewEvent::new(EventType::TestStarted, Source::Test).with("command", "make test"),
@@ -176,11 +179,13 @@ impl Run {
             None => Box::new(crate::event::SystemClock),
         };
         let mut writer = EventWriter::with_clock(artifact, &report.run_id, EventLimits::default(), clock);
+        // Changes are read when the backend has ended.
+        let ended = events.iter().position(|one| one.event_type == EventType::BackendExited);
+        let changes = log_changes.iter().map(payload::file_changed);
+        let place = ended.map_or(events.len(), |place| place + 1);
+        events.splice(place..place, changes);
         for event in events {
             writer.emit(event).unwrap();
-        }
-        for change in &log_changes {
-            writer.emit(payload::file_changed(change)).unwrap();
         }
         dir.write_whole(PATCH, &patch).unwrap();
         let described = dir.write_whole(DECISION, decision.to_string().as_bytes()).unwrap();
