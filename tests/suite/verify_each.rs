@@ -545,6 +545,8 @@ fn forged(dir: &Path, below: &str) -> (usize, Vec<String>, Vec<String>) {
     (tried, taken, untried)
 }
 
+/// One value changed at a time, with events and artifacts as they were: what a forger changes in all of them alike is
+/// for a signature (and, unsigned, shown by nothing).
 #[test]
 fn every_value_of_a_report_is_held_against_something() {
     let world = World::new(users()[0]);

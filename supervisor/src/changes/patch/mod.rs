@@ -4,6 +4,7 @@ pub mod apply;
 pub mod base85;
 pub mod parse;
 pub mod quote;
+pub(crate) mod skim;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod write;

@@ -183,13 +183,8 @@ impl<'a> Reader<'a> {
     }
 
     fn index(&self, text: &'a [u8]) -> Option<(ObjectId, ObjectId, Option<&'a [u8]>)> {
-        let len = self.hash.len_in_hex();
-        let (old, rest) = text.split_at_checked(len)?;
-        let (new, rest) = rest.strip_prefix(b"..")?.split_at_checked(len)?;
-        let mode = if rest.is_empty() { None } else { Some(rest.strip_prefix(b" ")?) };
-        let lower =
-            |id: &'a [u8]| ObjectId::from_hex(id).ok().filter(|_| !id.iter().any(u8::is_ascii_uppercase));
-        Some((lower(old)?, lower(new)?, mode))
+        let (old, new, mode) = object_ids(self.hash, text)?;
+        Some((ObjectId::from_hex(old).ok()?, ObjectId::from_hex(new).ok()?, mode))
     }
 
     fn body(&mut self, path: &[u8], has_old: bool, has_new: bool) -> Result<Body<'a>, ParseError> {
@@ -288,8 +283,21 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// What follows `index `: two object ids and a mode.
+pub(super) type Ids<'a> = (&'a [u8], &'a [u8], Option<&'a [u8]>);
+
+/// `OLD..NEW`, or `OLD..NEW MODE`: the ids in full, in lower-case hex.
+pub(super) fn object_ids(hash: gix_hash::Kind, text: &[u8]) -> Option<Ids<'_>> {
+    let len = hash.len_in_hex();
+    let (old, rest) = text.split_at_checked(len)?;
+    let (new, rest) = rest.strip_prefix(b"..")?.split_at_checked(len)?;
+    let mode = if rest.is_empty() { None } else { Some(rest.strip_prefix(b" ")?) };
+    let id = |text: &[u8]| text.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+    (id(old) && id(new)).then_some((old, new, mode))
+}
+
 /// `a/NAME b/NAME`, plain or quoted; both must be the same path.
-fn same_name(text: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn same_name(text: &[u8]) -> Option<Vec<u8>> {
     let (path, second) = if text.starts_with(b"\"") {
         let (first, rest) = quote::read(text)?;
         let (second, end) = quote::read(rest.strip_prefix(b" ")?)?;
@@ -314,7 +322,7 @@ fn same_name(text: &[u8]) -> Option<Vec<u8>> {
     (path == second && again == text && plain && components).then_some(path)
 }
 
-fn header_is(text: &[u8], prefix: &[u8], path: &[u8], present: bool) -> bool {
+pub(super) fn header_is(text: &[u8], prefix: &[u8], path: &[u8], present: bool) -> bool {
     if !present {
         return text == b"/dev/null";
     }
@@ -326,7 +334,7 @@ fn header_is(text: &[u8], prefix: &[u8], path: &[u8], present: bool) -> bool {
     text == want
 }
 
-fn ranges(head: &[u8]) -> Option<((usize, usize), (usize, usize))> {
+pub(super) fn ranges(head: &[u8]) -> Option<((usize, usize), (usize, usize))> {
     let body = head.strip_prefix(b"@@ -")?.strip_suffix(b" @@")?;
     let space = body.iter().position(|b| *b == b' ')?;
     Some((range(&body[..space])?, range(body[space + 1..].strip_prefix(b"+")?)?))
@@ -339,7 +347,7 @@ fn range(text: &[u8]) -> Option<(usize, usize)> {
     }
 }
 
-fn number(text: &[u8]) -> Option<usize> {
+pub(super) fn number(text: &[u8]) -> Option<usize> {
     let plain = !text.is_empty() && text.len() <= 10 && text.iter().all(u8::is_ascii_digit);
     if plain { std::str::from_utf8(text).ok()?.parse().ok() } else { None }
 }

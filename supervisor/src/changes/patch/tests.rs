@@ -155,6 +155,7 @@ proptest! {
         let patch = f.check_patch(&set);
         let repo = f.repo();
         prop_assert_eq!(apply(&repo, repo.base_tree(), &patch, LIMIT).unwrap(), set.result_tree);
+        super::skim::tests::same(&patch);
         // And the tree is the one that was meant.
         let want = Fixture::new();
         for (path, node) in &result {

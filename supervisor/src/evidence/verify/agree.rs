@@ -6,10 +6,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::super::{DECISION, EVENTS, HTML, MARKDOWN, PATCH, REPORT, TEST_LOG};
-use super::patch::{PatchFiles, PathBytes};
 use super::seen::{Ended, STEPS, Seen};
 use super::{Contents, ProblemKind, Problems};
 use crate::changes::patch::apply::{Applied, Content};
+use crate::changes::patch::skim::{PatchFiles, PathBytes};
 use crate::event::{EventType, LogSummary, Source, parse_micros};
 use crate::exit::{ExitCode, StopSignal};
 use crate::report::{ChangeKind, FileChange, Report, ReviewStatus, TestStatus};
@@ -443,7 +443,6 @@ fn patch(report: &Report, files: &PatchFiles, out: &mut Out<'_>) {
         rest.added.keys().collect::<Vec<_>>(),
         rest.deleted.keys().collect(),
         rest.modified.keys().collect(),
-        rest.renamed.keys().collect(),
     ]
     .concat();
     if !left.is_empty() {
@@ -461,14 +460,13 @@ fn take(change: &FileChange, rest: &mut PatchFiles) -> Result<(), &'static str> 
         exact(&change.path, change.path_b64.as_ref()).ok_or("the report's path_b64 does not fit its path")?;
     let absent = "does not change a file as the report says";
     let (old, new) = (change.old_mode.as_ref(), change.new_mode.as_ref());
-    let fits = |found: &Option<String>, said: Option<&String>| found.is_none() || found.as_ref() == said;
     let right = match change.kind {
         ChangeKind::Added => rest.added.remove(&path).is_some_and(|mode| Some(&mode) == new),
         ChangeKind::Deleted => rest.deleted.remove(&path).is_some_and(|mode| Some(&mode) == old),
         ChangeKind::Modified | ChangeKind::Mode => {
             let found = rest.modified.remove(&path).ok_or(absent)?;
-            let mode_only = found.0.is_some() && found.0 != found.1;
-            fits(&found.0, old) && fits(&found.1, new) && (change.kind == ChangeKind::Modified || mode_only)
+            let moded = found.0 != found.1;
+            Some(&found.0) == old && Some(&found.1) == new && (change.kind == ChangeKind::Modified || moded)
         }
         ChangeKind::Type => {
             let gone = rest.deleted.remove(&path).is_some_and(|mode| Some(&mode) == old);
@@ -479,14 +477,10 @@ fn take(change: &FileChange, rest: &mut PatchFiles) -> Result<(), &'static str> 
             let from = change.old_path.as_ref().ok_or("the report names no old path of a renamed file")?;
             let from =
                 exact(from, change.old_path_b64.as_ref()).ok_or("the report's old_path_b64 does not fit")?;
-            if let Some(found) = rest.renamed.remove(&path) {
-                found.0 == from && fits(&found.1, old) && fits(&found.2, new)
-            } else {
-                // A patch without rename detection says the same in two parts.
-                let gone = rest.deleted.remove(&from).is_some_and(|mode| Some(&mode) == old);
-                let made = rest.added.remove(&path).is_some_and(|mode| Some(&mode) == new);
-                gone && made
-            }
+            // The patch says it in two parts.
+            let gone = rest.deleted.remove(&from).is_some_and(|mode| Some(&mode) == old);
+            let made = rest.added.remove(&path).is_some_and(|mode| Some(&mode) == new);
+            gone && made
         }
     };
     if right { Ok(()) } else { Err(absent) }

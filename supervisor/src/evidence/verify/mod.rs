@@ -13,7 +13,6 @@ mod fresh;
 mod held;
 mod html;
 mod parts;
-mod patch;
 pub mod reader;
 mod rules;
 mod seen;
@@ -38,12 +37,12 @@ use super::{
     TEST_LOG, TRACE, UNNAMED,
 };
 use crate::changes::patch::apply::Applied;
+use crate::changes::patch::skim::{PatchFiles, skim};
 use crate::event::{LogSummary, ReadLimits, hex, read_events};
 use crate::profile::policy::EffectiveProfile;
 use crate::report::escape::terminal as safe;
 use crate::report::{Mechanism, Report};
 use crate::verdict::{BlockerCode, Status};
-use patch::PatchFiles;
 use seen::Seen;
 
 /// Most artifacts of a manifest.
@@ -456,10 +455,10 @@ fn read_artifact(
                 read_events(&mut input, ReadLimits::default(), Some(&report.run_id), |event| seen.add(event));
             contents.events = Some((summary, seen));
         }
-        PATCH => match patch::read_patch(&mut input) {
+        PATCH => match skim(&mut input) {
             Ok(files) => contents.patch = Some(files),
             Err(why) => {
-                problems.add(ProblemKind::Patch, PATCH, format!("is no patch as git writes it: {why}"))
+                problems.add(ProblemKind::Patch, PATCH, format!("is no patch as Proctor writes it: {why}"))
             }
         },
         TEST_LOG => match parts::frame(&mut input, size) {

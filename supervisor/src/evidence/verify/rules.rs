@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::super::{PATCH, PROFILE, REPORT};
 use super::agree::Out;
-use super::patch::PathBytes;
 use crate::changes::classify::ChangeRules;
+use crate::changes::patch::skim::PathBytes;
 use crate::event::{EventIndex, EventType, Source};
 use crate::profile::engine::Phase;
 use crate::profile::policy::{EffectiveApprovalMode, EffectiveProfile, EffectiveTestChoice, SCHEMA};

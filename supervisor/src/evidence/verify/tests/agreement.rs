@@ -137,7 +137,7 @@ fn logs_that_do_not_bear_the_events_are_named() {
     some(&problems, "changes 1 files that the report does not name: src/b.rs");
     let mut run = Run::new();
     run.patch = b"hello\n".to_vec();
-    one(&run.write(|_| {}).problems(), "patch.diff: is no patch as git writes it");
+    one(&run.write(|_| {}).problems(), "patch.diff: is no patch as Proctor writes it");
 }
 
 #[test]
@@ -145,31 +145,33 @@ fn changes_of_every_kind_agree_with_their_patch() {
     let patch = "\
 diff --git a/made b/made
 new file mode 100755
-index 0000000..e69de29
+index 0000000000000000000000000000000000000000..e69de29bb2d1d6434b8b29ae775ad8c2e48c5391
 diff --git a/gone b/gone
 deleted file mode 100644
-index e69de29..0000000
+index e69de29bb2d1d6434b8b29ae775ad8c2e48c5391..0000000000000000000000000000000000000000
 diff --git a/run b/run
 old mode 100644
 new mode 100755
 diff --git a/link b/link
 deleted file mode 100644
-index e69de29..0000000
+index e69de29bb2d1d6434b8b29ae775ad8c2e48c5391..0000000000000000000000000000000000000000
 diff --git a/link b/link
 new file mode 120000
-index 0000000..89abcde
+index 0000000000000000000000000000000000000000..2222222222222222222222222222222222222222
 --- /dev/null
 +++ b/link
 @@ -0,0 +1 @@
 +t
 \\ No newline at end of file
-diff --git a/from b/to
-similarity index 100%
-rename from from
-rename to to
+diff --git a/from b/from
+deleted file mode 100644
+index e69de29bb2d1d6434b8b29ae775ad8c2e48c5391..0000000000000000000000000000000000000000
+diff --git a/to b/to
+new file mode 100644
+index 0000000000000000000000000000000000000000..e69de29bb2d1d6434b8b29ae775ad8c2e48c5391
 diff --git \"a/\\377\" \"b/\\377\"
 new file mode 100644
-index 0000000..e69de29
+index 0000000000000000000000000000000000000000..e69de29bb2d1d6434b8b29ae775ad8c2e48c5391
 ";
     let mut changes = vec![
         sample::change("made", ChangeKind::Added),

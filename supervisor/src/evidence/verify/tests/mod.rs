@@ -25,7 +25,7 @@ mod signed;
 
 const PATCH_TEXT: &str = "\
 diff --git a/src/a.rs b/src/a.rs
-index 0123456..89abcde 100644
+index 1111111111111111111111111111111111111111..2222222222222222222222222222222222222222 100644
 --- a/src/a.rs
 +++ b/src/a.rs
 @@ -1 +1 @@
