@@ -60,8 +60,9 @@ pub struct Calls {
     pub moments: Vec<Seen>,
     /// Moments that are counted alone.
     pub moments_left_out: u64,
-    /// Calls without an end; `None` is one that is counted alone.
-    open: BTreeMap<(SpanKind, Option<String>), Vec<Option<usize>>>,
+    /// Calls without an end, by the numbers of their starts; `None` is one that is counted alone. A backend can begin as
+    /// many as the log takes under one id: each end is found without looking through them.
+    open: BTreeMap<(SpanKind, Option<String>), BTreeMap<u64, Option<usize>>>,
 }
 
 /// One line of a log, as far as it is told here.
@@ -107,12 +108,12 @@ impl Calls {
             self.calls_left_out += 1;
             // Its end must not be taken for another's of the same id.
             if let Some(open) = self.open.get_mut(&(kind, call_id)) {
-                open.push(None);
+                open.insert(told.seq, None);
             }
             return;
         }
         let name = text(told.data, if kind == SpanKind::Tool { "name" } else { "command" });
-        self.open.entry((kind, call_id.clone())).or_default().push(Some(self.calls.len()));
+        self.open.entry((kind, call_id.clone())).or_default().insert(told.seq, Some(self.calls.len()));
         self.calls.push(Call {
             kind,
             call_id,
@@ -128,15 +129,14 @@ impl Calls {
     fn end(&mut self, kind: SpanKind, told: &Told<'_>) {
         let key = (kind, told.call_id.map(str::to_owned));
         let Some(open) = self.open.get_mut(&key) else { return };
-        let place = if told.source == Source::Supervisor {
+        let ended = if told.source == Source::Supervisor {
             // The supervisor names the start that nobody ended.
             let seq = told.data.get("started_seq").and_then(Value::as_u64);
-            open.iter().rposition(|one| one.is_some_and(|at| Some(self.calls[at].seq) == seq))
+            seq.and_then(|seq| open.remove(&seq))
         } else {
-            open.len().checked_sub(1)
+            open.pop_last().map(|(_, one)| one)
         };
-        let Some(place) = place else { return };
-        if let Some(at) = open.remove(place) {
+        if let Some(Some(at)) = ended {
             self.calls[at].end = Some((told.seq, told.micros));
             self.calls[at].status = text(told.data, "status");
         }
@@ -162,5 +162,54 @@ impl Calls {
             phase: text(told.data, "phase").unwrap_or_else(|| "changes".to_owned()),
             said: said.collect(),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// As many as the default log takes: looking through them for each end would take hours.
+    #[test]
+    fn any_number_of_calls_of_one_id_is_ended_one_by_one() {
+        const STARTS: u64 = 200_000;
+        let mut calls = Calls::default();
+        let none = Map::new();
+        fn told(event_type: EventType, source: Source, seq: u64, data: &Map<String, Value>) -> Told<'_> {
+            Told { event_type, source, call_id: None, seq, micros: seq.try_into().unwrap(), data }
+        }
+        for seq in 0..STARTS {
+            calls.add(&told(EventType::ToolStarted, Source::Backend, seq, &none));
+        }
+        assert_eq!((calls.calls.len(), calls.calls_left_out), (MAX_CALLS, STARTS - MAX_CALLS as u64));
+        for seq in (0..STARTS).rev() {
+            let data = json!({ "status": "interrupted", "started_seq": seq });
+            let end = STARTS + seq;
+            calls.add(&told(EventType::ToolCompleted, Source::Supervisor, end, data.as_object().unwrap()));
+        }
+        assert!(calls.open.is_empty());
+        for call in &calls.calls {
+            assert_eq!(call.end.map(|(seq, _)| seq), Some(STARTS + call.seq), "each by its own end");
+        }
+    }
+
+    #[test]
+    fn a_backends_end_is_of_the_last_start_and_none_of_one_that_is_counted_alone_is_taken_for_anothers() {
+        let mut calls = Calls::default();
+        let none = Map::new();
+        let mut add = |event_type, seq| {
+            let (source, call_id, micros) = (Source::Backend, Some("a"), 0);
+            calls.add(&Told { event_type, source, call_id, seq, micros, data: &none });
+        };
+        for seq in 0..=MAX_CALLS as u64 {
+            add(EventType::CommandStarted, seq);
+        }
+        add(EventType::CommandCompleted, 20_000);
+        add(EventType::CommandCompleted, 20_001);
+        let ends: Vec<u64> = calls.calls.iter().filter_map(|call| call.end.map(|(seq, _)| seq)).collect();
+        assert_eq!(ends, [20_001], "the first of them was of the start that is counted alone");
+        assert_eq!(calls.calls.last().and_then(|call| call.end).map(|(seq, _)| seq), Some(20_001));
     }
 }

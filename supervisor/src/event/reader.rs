@@ -284,7 +284,8 @@ struct Check {
     limits: ReadLimits,
     run_id: Option<String>,
     last_micros: i64,
-    open: BTreeMap<OpenKey, Vec<(u64, u64, EventType)>>,
+    /// Line and type of each start without its end, by number: an end is found without looking through them.
+    open: BTreeMap<OpenKey, BTreeMap<u64, (u64, EventType)>>,
     finished: bool,
     /// The line as it would be written, reused.
     form: Vec<u8>,
@@ -382,13 +383,13 @@ impl Check {
         }
         if let Some(kind) = event.event_type.starts() {
             let line = self.summary.count;
-            let started = (event.seq, line, event.event_type);
-            self.open.entry((kind, event.source, event.call_id.clone())).or_default().push(started);
+            let open = self.open.entry((kind, event.source, event.call_id.clone())).or_default();
+            open.insert(event.seq, (line, event.event_type));
         } else if let Some(kind) = event.event_type.ends() {
             // A backend may end what it never began: that is its claim, and its adapter's business.
             let key = (kind, event.source, event.call_id.clone());
             if let Some(starts) = self.open.get_mut(&key) {
-                starts.pop();
+                starts.pop_last();
                 if starts.is_empty() {
                     self.open.remove(&key);
                 }
@@ -408,10 +409,9 @@ impl Check {
         let Some(starts) = self.open.get_mut(&key) else {
             return false;
         };
-        let Some(place) = starts.iter().rposition(|(started, _, _)| *started == seq) else {
+        if starts.remove(&seq).is_none() {
             return false;
-        };
-        starts.remove(place);
+        }
         if starts.is_empty() {
             self.open.remove(&key);
         }
@@ -426,7 +426,7 @@ impl Check {
             self.problem_at(0, EventProblemKind::First);
         }
         for starts in std::mem::take(&mut self.open).into_values() {
-            for (_, line, event_type) in starts {
+            for (line, event_type) in starts.into_values() {
                 self.problem_at(line, EventProblemKind::Unended(event_type));
             }
         }

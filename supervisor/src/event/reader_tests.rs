@@ -81,6 +81,20 @@ fn starts_without_ends_and_ends_of_nothing_are_named() {
     );
 }
 
+/// Ends in the order of their starts: looking for each from the last one on would take the square of them.
+#[test]
+fn any_number_of_open_starts_of_one_id_is_ended_in_any_order() {
+    const STARTS: u64 = 100_000;
+    let (mut lines, mut ends) = (vec![START], Vec::new());
+    lines.extend(std::iter::repeat_n(("tool.started", "backend", "claimed", "{}"), STARTS as usize));
+    ends.extend(
+        (1..=STARTS).map(|seq| format!(r#"{{"of":"backend","started_seq":{seq},"status":"interrupted"}}"#)),
+    );
+    lines.extend(ends.iter().map(|data| ("tool.completed", "supervisor", "observed", data.as_str())));
+    lines.push(FINISH);
+    assert_eq!(kinds(&forged(&lines)), []);
+}
+
 #[test]
 fn first_and_last_are_exactly_one_each() {
     assert_eq!(kinds(b""), [EventProblemKind::Last, EventProblemKind::First]);
