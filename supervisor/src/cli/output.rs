@@ -1,7 +1,7 @@
 //! The one place that writes to the standard streams.
 
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use crate::exit::ExitCode;
 use crate::report::escape;
@@ -25,5 +25,14 @@ pub(super) fn error(text: impl Display, code: ExitCode) -> ExitCode {
 
 /// A JSON value on standard output.
 pub(super) fn json(value: &serde_json::Value) {
-    line(value);
+    json_text(&value.to_string());
+}
+
+/// JSON on standard output, as it is; on a terminal the same JSON without what would steer it.
+pub(super) fn json_text(text: &str) {
+    if std::io::stdout().is_terminal() {
+        line(escape::json(text));
+    } else {
+        line(text);
+    }
 }

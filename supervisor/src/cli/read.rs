@@ -94,7 +94,9 @@ pub(super) fn report(args: &ReportArgs, json: bool) -> ExitCode {
         Err(e) => return output::error(e, ExitCode::Evidence),
     };
     if json {
-        return copy(&bytes[..], false);
+        // It was read as JSON: it is UTF-8, and ends with one line feed.
+        output::json_text(String::from_utf8_lossy(&bytes).trim_end_matches('\n'));
+        return ExitCode::Pass;
     }
     let dir = directory(&args.evidence);
     if let Some(to) = &args.html {

@@ -108,6 +108,27 @@ pub fn shown(text: &str) -> String {
     out
 }
 
+/// JSON text for a terminal: the same value, with whatever would steer a terminal, or is not seen, as JSON's own escape.
+/// (Such a character stands in a string; the one that may stand elsewhere, a carriage return, is a space.)
+#[must_use]
+pub fn json(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut units = [0; 2];
+    for c in text.chars() {
+        match c {
+            '\r' => out.push(' '),
+            c if is_deceptive(c) && !matches!(c, '\n' | '\t') => {
+                for unit in c.encode_utf16(&mut units) {
+                    // Writing to a String does not fail.
+                    let _ = write!(out, "\\u{unit:04x}");
+                }
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 /// Text in running Markdown, behind other text of the line: what could begin or end markup is escaped, and what a
 /// forge makes a mention or reference of (`@`, `#`, `!`, ...) is parted from what follows by a word joiner, because
 /// such links are made after Markdown was read. Punctuation that means nothing within a line stays as it is, for those
@@ -287,6 +308,16 @@ mod tests {
     fn whole_lines_keep_their_form_and_lose_what_steers() {
         assert_eq!(shown("a\tb\n\\x1b \u{1b}[2J\u{202e}"), "a\tb\n\\x1b \\x1b[2J\\u{202e}");
         assert_eq!(shown(&terminal("\u{1b}\\")), terminal("\u{1b}\\"));
+    }
+
+    #[test]
+    fn json_for_a_terminal_is_the_same_json() {
+        let value = serde_json::json!({ "a\u{9b}b": ["\u{202e}\u{7f}\u{e0041}\\", "ä\n\r\u{1b}"] });
+        let text = serde_json::to_string_pretty(&value).unwrap().replace('\n', "\r\n");
+        let shown = json(&text);
+        assert!(shown.contains("\"a\\u009bb\"") && shown.contains("\\u202e\\u007f\\udb40\\udc41"), "{shown}");
+        assert!(!shown.chars().any(|c| is_deceptive(c) && c != '\n'), "{shown}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
     }
 
     #[test]
