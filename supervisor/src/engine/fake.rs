@@ -105,8 +105,10 @@ impl Adapter for FakeOutput {
         place.kind = Some(name.clone());
         let text = |key: &str| data.get(key).and_then(Value::as_str).map(str::to_owned);
         place.id = text("id");
-        // Only what a backend may say maps to a type of its own; every other name stands as what it is.
-        let known = EventType::from_name(&name).filter(|t| t.allows(Source::Backend));
+        // Only what a backend may say maps to a type of its own; every other name stands as what it is. Output is what
+        // is no event: an adapter gathers it, and nobody says so by name.
+        let own = [EventType::BackendOutput, EventType::BackendEvent];
+        let known = EventType::from_name(&name).filter(|t| t.allows(Source::Backend) && !own.contains(t));
         let mut event = NewEvent::new(known.unwrap_or(EventType::BackendEvent), Source::Backend).at(place);
         if known.is_none() {
             event = event.with("name", name.clone());
@@ -154,6 +156,11 @@ mod tests {
         said
     }
 
+    fn schema() -> &'static jsonschema::Validator {
+        static SCHEMA: std::sync::OnceLock<jsonschema::Validator> = std::sync::OnceLock::new();
+        SCHEMA.get_or_init(|| crate::schema::tests::validator("event"))
+    }
+
     fn only_event(bytes: &[u8]) -> NewEvent {
         let said = said(bytes);
         let [Said::Event(event)] = said.as_slice() else { panic!("{said:?}") };
@@ -162,7 +169,15 @@ mod tests {
 
     #[test]
     fn a_supervisors_word_from_a_backend_is_a_backends_event() {
-        for name in ["run.finished", "blocker.raised", "backend.exited", "test.passed", "approval.granted"] {
+        for name in [
+            "run.finished",
+            "blocker.raised",
+            "backend.exited",
+            "test.passed",
+            "approval.granted",
+            "backend.output",
+            "backend.event",
+        ] {
             let event = only_event(format!("{{\"fake\":\"{name}\"}}").as_bytes());
             assert_eq!(event.event_type, EventType::BackendEvent);
             assert_eq!(event.source, Source::Backend);
@@ -271,6 +286,13 @@ mod tests {
             let bytes = log.finish().unwrap().0;
             let read = read_events(&bytes[..], ReadLimits::default(), None, |event| {
                 assert!(event.source == Source::Supervisor || event.trust == Trust::Claimed);
+                // What is begun and ended here by the supervisor is bare.
+                if event.source == Source::Backend {
+                    let event = serde_json::to_value(event).unwrap();
+                    let wrong: Vec<String> =
+                        schema().iter_errors(&event).map(|error| error.to_string()).collect();
+                    assert!(wrong.is_empty(), "{wrong:?}: {event:#}");
+                }
             });
             prop_assert!(read.is_sound(), "{:?}", read.problems);
         }

@@ -237,4 +237,4 @@ fn not_null(schema: &mut Map<String, Value>) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

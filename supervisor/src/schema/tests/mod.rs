@@ -37,7 +37,7 @@ fn committed_schemas_are_the_generated_ones() {
     assert_eq!(there, known, "schemas/ holds schemas and nothing else");
 }
 
-fn validator(name: &str) -> jsonschema::Validator {
+pub(crate) fn validator(name: &str) -> jsonschema::Validator {
     jsonschema::options().should_validate_formats(true).build(&find(name).unwrap().value()).unwrap()
 }
 
