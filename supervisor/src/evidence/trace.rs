@@ -182,6 +182,16 @@ pub struct SpanEvent {
     pub attributes: Attributes,
 }
 
+impl SpanEvent {
+    fn json(&self) -> Value {
+        json!({
+            "timeUnixNano": self.at_ns.to_string(),
+            "name": self.name,
+            "attributes": attributes(&self.attributes),
+        })
+    }
+}
+
 /// Something with a beginning and an end. Times are nanoseconds since 1970.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Span {
@@ -201,6 +211,38 @@ pub struct Span {
     pub events: Vec<SpanEvent>,
     /// How it ended.
     pub status: SpanStatus,
+}
+
+/// A line ends with the span that makes it longer than this, bytes.
+const LINE: usize = 256 << 10;
+/// Bytes of events in one span; more stand in spans `events` below it.
+const EVENTS: usize = 128 << 10;
+
+/// A span with as many events as one may have, and the rest of them in spans below it.
+fn spread(span: &Span) -> io::Result<Vec<Span>> {
+    let mut parts = vec![Span { events: Vec::new(), ..span.clone() }];
+    let mut room = EVENTS;
+    for event in &span.events {
+        let size = serde_json::to_vec(&event.json())?.len();
+        if size > room {
+            parts.push(Span {
+                id: SpanId::new().map_err(|error| io::Error::other(error.to_string()))?,
+                parent: Some(span.id),
+                name: "events".to_owned(),
+                start_ns: span.start_ns,
+                end_ns: span.end_ns,
+                attributes: Attributes::new(),
+                events: Vec::new(),
+                status: SpanStatus::Unset,
+            });
+            room = EVENTS;
+        }
+        room = room.saturating_sub(size);
+        if let Some(part) = parts.last_mut() {
+            part.events.push(event.clone());
+        }
+    }
+    Ok(parts)
 }
 
 /// Writes the spans of one run.
@@ -228,15 +270,28 @@ impl<W: Write> TraceWriter<W> {
         Self { out, trace, resource: json!({ "attributes": attributes(&list) }) }
     }
 
-    /// Appends spans as one line.
+    /// Appends spans, in as many lines as keep each well below what a reader takes, whatever a program called itself and
+    /// however much happened within a span.
     ///
     /// # Errors
-    /// The write error.
+    /// No random ids to be had, or the write error.
     pub fn write(&mut self, spans: &[Span]) -> io::Result<()> {
-        if spans.is_empty() {
-            return Ok(());
+        let (mut line, mut size) = (Vec::new(), 0);
+        for span in spans {
+            for part in spread(span)? {
+                let value = self.span(&part);
+                size += serde_json::to_vec(&value)?.len();
+                line.push(value);
+                if size >= LINE {
+                    self.line(std::mem::take(&mut line))?;
+                    size = 0;
+                }
+            }
         }
-        let spans: Vec<Value> = spans.iter().map(|span| self.span(span)).collect();
+        if line.is_empty() { Ok(()) } else { self.line(line) }
+    }
+
+    fn line(&mut self, spans: Vec<Value>) -> io::Result<()> {
         let line = json!({
             "resourceSpans": [{
                 "resource": self.resource,
@@ -274,17 +329,7 @@ impl<W: Write> TraceWriter<W> {
             },
         });
         if !span.events.is_empty() {
-            json["events"] = span
-                .events
-                .iter()
-                .map(|event| {
-                    json!({
-                        "timeUnixNano": event.at_ns.to_string(),
-                        "name": event.name,
-                        "attributes": attributes(&event.attributes),
-                    })
-                })
-                .collect();
+            json["events"] = span.events.iter().map(SpanEvent::json).collect();
         }
         if let Some(parent) = span.parent {
             json["parentSpanId"] = Value::from(hex::encode(&parent.0));
@@ -357,6 +402,50 @@ mod tests {
         assert_eq!(value("proctor.completeness.phases"), "complete");
         assert_eq!(value("proctor.completeness.programs"), "absent");
         assert_eq!(value("service.name"), "proctor");
+    }
+
+    /// As much as the log's reader keeps of limits and refused changes, and as long as their texts can be.
+    #[test]
+    fn no_line_is_long_and_no_event_is_lost() {
+        let hostile = "\u{1}".repeat(256);
+        let list = |n: i64| -> Attributes {
+            let texts = ["what", "path", "rule", "mechanism", "witness"].into_iter();
+            let texts = texts.map(|key| (format!("proctor.{key}"), Attribute::Text(hostile.clone())));
+            texts.chain([("n".to_owned(), Attribute::Int(n))]).collect()
+        };
+        let event = |n| SpanEvent { name: "policy.denied".into(), at_ns: 1, attributes: list(n) };
+        let (run, phase) = (SpanId::new().unwrap(), SpanId::new().unwrap());
+        let one = |id, parent, events| Span {
+            id,
+            parent,
+            name: "phase changes".into(),
+            start_ns: 1,
+            end_ns: 2,
+            attributes: list(-1),
+            events,
+            status: SpanStatus::Ok,
+        };
+        let mut writer = TraceWriter::new(Vec::new(), TraceId::new().unwrap(), "r-1", &[]);
+        let events = (0..1000).map(event).collect();
+        let mut spans = vec![one(run, None, Vec::new()), one(phase, Some(run), events)];
+        spans.extend((0..200).map(|_| one(SpanId::new().unwrap(), Some(phase), Vec::new())));
+        writer.write(&spans).unwrap();
+        let text = String::from_utf8(writer.into_inner()).unwrap();
+        let longest = text.lines().map(str::len).max().unwrap();
+        assert!(longest < 512 << 10 && text.len() > 8 << 20, "{longest} of {}", text.len());
+        let (mut count, mut found) = (0, Vec::new());
+        for line in text.lines() {
+            let line: Value = serde_json::from_str(line).unwrap();
+            for span in line["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap() {
+                count += usize::from(span["name"] != "events");
+                let own = span["spanId"] == hex::encode(&phase.0);
+                assert!(span["events"].is_null() || own || span["parentSpanId"] == hex::encode(&phase.0));
+                let events = span["events"].as_array().into_iter().flatten();
+                found.extend(events.map(|one| one["attributes"][5]["value"]["intValue"].clone()));
+            }
+        }
+        assert_eq!(count, spans.len());
+        assert_eq!(found, (0..1000).map(|n| json!(n.to_string())).collect::<Vec<_>>());
     }
 
     #[test]

@@ -21,9 +21,6 @@ struct Phase {
     error: Option<String>,
 }
 
-/// Spans in one line of the trace: one may have 100 KiB of escaped text and the events of 200 denials.
-const SPANS_A_LINE: usize = 16;
-
 /// What the trace holds beside phases.
 pub(super) struct Parts<'a> {
     /// How much of each kind.
@@ -175,7 +172,6 @@ impl Timeline {
                 status,
             });
         }
-        // Lines stay well below what a reader takes, whatever a program called itself.
-        inner.chunks(SPANS_A_LINE).try_for_each(|spans| writer.write(spans))
+        writer.write(&inner)
     }
 }
