@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::event::{Calls, EventError, EventIndex, EventLogEnd, EventWriter, NewEvent};
+use crate::event::{Calls, Emitted, EventError, EventIndex, EventLogEnd, EventWriter, NewEvent};
 use crate::evidence::Artifact;
 
-use super::progress::Ui;
+use super::progress::{Ui, describe};
 
 /// Shared by the supervisor and the adapters' threads.
 pub struct RunLog {
@@ -22,14 +22,18 @@ impl RunLog {
 
     /// Appends an event.
     pub fn emit(&self, event: NewEvent) {
-        self.ui.event(&event);
+        let (event_type, words) = (event.event_type, describe(&event));
         let mut guard = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(writer) = guard.as_mut() else { return };
-        match writer.emit(event) {
+        let taken = guard.as_mut().map(|writer| writer.emit(event));
+        drop(guard);
+        match taken {
+            // What the log has no room for would flood whoever watches, too: it is counted.
+            Some(Ok(Emitted::Dropped)) => return,
             // A log that cannot be written is remembered by its artifact.
-            Ok(_) | Err(EventError::Io(_)) => {}
-            Err(error) => self.defect(error.to_string()),
+            None | Some(Ok(Emitted::Written(_)) | Err(EventError::Io(_))) => {}
+            Some(Err(error)) => self.defect(error.to_string()),
         }
+        self.ui.event(event_type, &words);
     }
 
     /// Remembers a defect of Proctor: the run ends with exit code 5.

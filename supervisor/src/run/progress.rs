@@ -1,6 +1,7 @@
 //! What a person sees while a run goes on: on a terminal one live line, elsewhere a plain line for each phase. It
 //! writes to standard error only, and what a backend controls is escaped before it is shown.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +15,9 @@ use crate::report::units::size;
 /// Between two lines that say that a run is still alive, where there is no live line.
 const HEARTBEAT: Duration = Duration::from_secs(60);
 
+/// Most lines about events of one type in one phase: a backend can ask without end. The rest is counted.
+const SHOWN: u64 = 20;
+
 /// Between two pictures of the live line.
 const TICK: Duration = Duration::from_millis(120);
 
@@ -21,8 +25,8 @@ const TICK: Duration = Duration::from_millis(120);
 pub trait Ui: Send + Sync {
     /// A phase began.
     fn phase(&self, name: &str);
-    /// An event was logged.
-    fn event(&self, event: &NewEvent);
+    /// An event was logged; `words` are what [`describe`] makes of it.
+    fn event(&self, event_type: EventType, words: &str);
     /// Bytes of output so far, about once a second.
     fn bytes(&self, bytes: u64);
     /// A line to keep: it is shown above the live line.
@@ -38,7 +42,7 @@ pub struct Silent;
 
 impl Ui for Silent {
     fn phase(&self, _: &str) {}
-    fn event(&self, _: &NewEvent) {}
+    fn event(&self, _: EventType, _: &str) {}
     fn bytes(&self, _: u64) {}
     fn say(&self, _: &str) {}
     fn hold(&self, _: bool) {}
@@ -82,10 +86,10 @@ impl Ui for Live {
         self.update(|s| s.0 = name.to_owned());
     }
 
-    fn event(&self, event: &NewEvent) {
+    fn event(&self, event_type: EventType, words: &str) {
         // The verdict is shown when its evidence is durable, and not while that is written.
-        if !matches!(event.event_type, EventType::BlockerRaised | EventType::RunFinished) {
-            self.update(|s| s.2 = describe(event));
+        if !matches!(event_type, EventType::BlockerRaised | EventType::RunFinished) {
+            self.update(|s| words.clone_into(&mut s.2));
         }
     }
 
@@ -116,6 +120,8 @@ impl Ui for Live {
 struct PlainState {
     phase: String,
     last: Option<Instant>,
+    /// How many of each type there were in this phase.
+    events: BTreeMap<EventType, u64>,
 }
 
 struct Plain {
@@ -127,18 +133,27 @@ impl Plain {
     fn line(&self, text: &str) {
         to_stderr(&format!("[{:7.2}s] {text}", self.started.elapsed().as_secs_f64()));
     }
+
+    /// How many events were not shown.
+    fn rest(&self) {
+        let events = std::mem::take(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner).events);
+        for (event_type, count) in events.into_iter().filter(|(_, count)| *count > SHOWN) {
+            self.line(&format!("  {event_type}: {} more", count - SHOWN));
+        }
+    }
 }
 
 impl Ui for Plain {
     fn phase(&self, name: &str) {
+        self.rest();
         self.line(name);
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) =
-            PlainState { phase: name.to_owned(), last: Some(Instant::now()) };
+            PlainState { phase: name.to_owned(), last: Some(Instant::now()), events: BTreeMap::new() };
     }
 
-    fn event(&self, event: &NewEvent) {
+    fn event(&self, event_type: EventType, words: &str) {
         let shown = matches!(
-            event.event_type,
+            event_type,
             EventType::PolicyDenied
                 | EventType::LimitExceeded
                 | EventType::TimeoutExpired
@@ -147,8 +162,16 @@ impl Ui for Plain {
                 | EventType::ApprovalDenied
                 | EventType::ProviderUnavailable
         );
+        if !shown {
+            return;
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = state.events.entry(event_type).or_insert(0);
+        *count += 1;
+        let shown = *count <= SHOWN;
+        drop(state);
         if shown {
-            self.line(&format!("  {}", describe(event)));
+            self.line(&format!("  {words}"));
         }
     }
 
@@ -166,7 +189,9 @@ impl Ui for Plain {
 
     fn hold(&self, _: bool) {}
 
-    fn done(&self) {}
+    fn done(&self) {
+        self.rest();
+    }
 }
 
 /// Nobody can be told that standard error is closed.
@@ -175,7 +200,7 @@ fn to_stderr(line: &str) {
 }
 
 /// One event in a few words.
-fn describe(event: &NewEvent) -> String {
+pub(super) fn describe(event: &NewEvent) -> String {
     let field = |key: &str| event.data.get(key).and_then(|v| v.as_str());
     let detail = ["code", "subject", "path", "command", "text", "what", "phase", "name", "cause"]
         .iter()
