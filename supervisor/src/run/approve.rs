@@ -153,6 +153,17 @@ impl Approver {
         Ok(Self { run_id: run_id.to_owned(), way, timeout, ui })
     }
 
+    /// What becomes of a request that came too late for an answer: a policy that denies whatever is asked denies it all
+    /// the same, and anybody else was not asked.
+    pub fn unasked(&self) -> Answer {
+        let outcome = match &self.way {
+            Way::Deny => ApprovalOutcome::Denied { by: "policy".to_owned() },
+            Way::Terminal | Way::Log(_) => ApprovalOutcome::Unsettled,
+        };
+        let reason = "the backend ended without waiting for an answer";
+        Answer { outcome, by: "policy".to_owned(), reason: Some(reason.to_owned()) }
+    }
+
     /// Waits for an answer, at most as long as answers may take.
     pub async fn settle(&self, request: &Request) -> Answer {
         match &self.way {
@@ -344,6 +355,15 @@ mod tests {
         assert!(answer.granted());
         assert_eq!(answer.by, "ann");
         assert_eq!(settle(&approver, &request).outcome, ApprovalOutcome::Expired, "used already");
+    }
+
+    #[test]
+    fn who_denies_everything_denies_what_came_too_late() {
+        let deny =
+            Approver::new(&Approvals::Deny, Path::new("/x"), &[], "r-1", POLL, Arc::new(Silent)).unwrap();
+        assert_eq!(deny.unasked().outcome, ApprovalOutcome::Denied { by: "policy".into() });
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert_eq!(approver(file.path(), POLL).unasked().outcome, ApprovalOutcome::Unsettled);
     }
 
     #[test]

@@ -354,11 +354,7 @@ impl Settler<'_> {
     /// A request that nobody will answer any more.
     fn never(&self, ask: &Ask) {
         let request = Request::about(&request_id(&ask.id), &ask.subject);
-        let answer = Answer {
-            outcome: ApprovalOutcome::Unsettled,
-            by: "policy".into(),
-            reason: Some("the backend ended without waiting for an answer".into()),
-        };
+        let answer = self.approver.unasked();
         self.log.emit(answer_event(&request, &answer));
         self.settled.lock().unwrap_or_else(PoisonError::into_inner).push(Settled {
             request,

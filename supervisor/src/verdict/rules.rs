@@ -285,9 +285,10 @@ fn approvals(facts: &Facts, found: &mut Vec<Blocker>) {
     for approval in &facts.approvals {
         let (outcome, by) = match &approval.outcome {
             ApprovalOutcome::Granted => continue,
-            ApprovalOutcome::Denied { by } => ("denied", Some(by)),
-            ApprovalOutcome::Expired => ("not answered in time", None),
-            ApprovalOutcome::Unsettled => ("never settled", None),
+            ApprovalOutcome::Denied { by } => ("denied", by.as_str()),
+            // As the event log has it: what nobody answered is denied by policy.
+            ApprovalOutcome::Expired => ("not answered in time", "policy"),
+            ApprovalOutcome::Unsettled => ("never settled", "policy"),
         };
         found.push(Blocker::new(
             Code::ApprovalDenied,
