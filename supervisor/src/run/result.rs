@@ -74,7 +74,7 @@ impl Run<'_> {
         self.git_changes = read.git_changes;
         for (what, limit, option) in read.limits {
             let cap = if what == "patch" { mechanism::PATCH } else { mechanism::CHANGES };
-            self.output_limit(&what, option.as_deref(), limit, None, Phase::Backend, cap);
+            self.output_limit(&what, option.as_deref(), limit, None, Phase::Changes, cap);
         }
         if !read.secrets.is_empty() {
             self.facts.secrets = SecretFact::Found(read.secrets);

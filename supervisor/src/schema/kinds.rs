@@ -80,7 +80,7 @@ kinds! {
     /// One of the sandboxes of a run.
     SandboxRole = { "type": "string", "enum": ["backend", "test", "review"] };
     /// A phase of a run, as timeouts and limits name it.
-    PhaseName = { "type": "string", "enum": ["backend", "test", "review", "approval"] };
+    PhaseName = { "type": "string", "enum": ["backend", "changes", "test", "review", "approval"] };
     /// A level of the sandbox.
     SandboxLevel = { "type": "string", "enum": ["full", "landlock"] };
     /// A sandbox's network.

@@ -261,7 +261,7 @@ pub struct LimitFact {
     pub limit: u64,
     /// What was seen, where known.
     pub seen: Option<u64>,
-    /// Which sandbox hit it: `Backend`, `Test` or `Review`.
+    /// Which sandbox hit it (`Backend`, `Test` or `Review`), or `Changes`: what it left was too much.
     pub phase: Phase,
     /// What held it: `cgroup_v1 memory`, `rlimit NPROC`, `tmpfs size`, `log cap`, ... (docs/contracts.md).
     pub mechanism: &'static str,
