@@ -234,6 +234,43 @@ fn a_passed_secret_in_the_evidence_quarantines_it() {
 }
 
 #[test]
+fn a_passed_secret_in_what_the_report_alone_says_quarantines_it_and_no_rendering_shows_it() {
+    let secret = "correct-horse-battery-staple";
+    let raw = "not \\377 ";
+    let leaks = [
+        (r#"echo x > "$TOKEN.o""#.to_owned(), None),
+        (format!(r#"echo x > "$(printf '{raw}')$TOKEN.o""#), None),
+        (r#"echo x > .git/"$TOKEN""#.to_owned(), None),
+        (r#"git update-ref "refs/heads/$TOKEN" HEAD"#.to_owned(), None),
+        (r#"echo x > src/"$TOKEN""#.to_owned(), None),
+        (String::new(), Some(secret)),
+    ];
+    each(|repo| {
+        repo.write(".gitignore", "*.o\n");
+        repo.commit("ignore");
+        for (leak, argument) in &leaks {
+            let options = ["--pass-env", "TOKEN", "--no-test", "--html"];
+            let outcome =
+                sh(repo, &options, &format!("{MEND}; {leak}")).args(*argument).env("TOKEN", secret).run();
+            fails(&outcome, repo, 1, &["secret_in_evidence"], &[]);
+            assert_eq!(outcome.report()["quarantined"], true);
+            let said = blocker(&outcome, "secret_in_evidence").to_string();
+            assert!(said.contains("report.json") && said.contains("TOKEN"), "{leak}: {said}");
+            let again = proctor(repo.world()).arg("report").arg(outcome.evidence()).run();
+            for (name, shown) in [
+                ("report.md", outcome.text("report.md")),
+                ("report.html", outcome.text("report.html")),
+                ("stderr", outcome.stderr.clone()),
+                ("proctor report", again.stdout),
+            ] {
+                assert!(!shown.contains(secret), "{leak}: {name}: {shown}");
+                assert!(shown.to_lowercase().contains("quarantined"), "{leak}: {name}: {shown}");
+            }
+        }
+    });
+}
+
+#[test]
 fn a_passed_secret_that_stays_secret_is_no_blocker() {
     each(|repo| {
         let outcome = sh(repo, &["--pass-env", "TOKEN", "--no-test"], &format!("{MEND}; test -n \"$TOKEN\""))

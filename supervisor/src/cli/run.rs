@@ -10,7 +10,7 @@ use super::run_args::RunArgs;
 use crate::changes::globs::GlobList;
 use crate::exit::ExitCode;
 use crate::profile::{self, HostEnv, HostFacts, Resolved};
-use crate::report::terminal;
+use crate::report::{terminal, withheld};
 use crate::run::{Finished, RunError, progress, run as run_once};
 
 /// Everything that must be known before a run or its explanation.
@@ -76,6 +76,7 @@ fn show(finished: &Finished, json: bool) {
     if let Some((report, published)) = &finished.report {
         output::note(terminal::summary(report, Some(&evidence)).trim_end());
         if json {
+            let report = withheld::shown(report);
             output::json(&json!({
                 "run_id": report.run_id,
                 "status": report.status,

@@ -9,7 +9,9 @@ use std::io::{self, Read};
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+
+use serde_json::Value;
 
 use super::dir::EvidenceDir;
 use crate::event::hex;
@@ -123,6 +125,15 @@ impl SecretScanner {
         }
     }
 
+    /// Names the secrets that stand in a text of a JSON value: in a string, in the name of a field, or in the bytes that
+    /// a field `*_b64` holds.
+    #[must_use]
+    pub fn scan_json(&self, value: &Value) -> Vec<String> {
+        let mut stream = self.stream();
+        stream.value(value);
+        stream.found()
+    }
+
     /// Searches artifacts of an evidence directory, after they are flushed.
     ///
     /// # Errors
@@ -174,6 +185,31 @@ impl SecretStream<'_> {
             let kept = self.window.len().min(self.scanner.longest - 1);
             self.window.drain(..self.window.len() - kept);
         }
+    }
+
+    fn value(&mut self, value: &Value) {
+        match value {
+            Value::String(text) => self.whole(text.as_bytes()),
+            Value::Array(items) => items.iter().for_each(|item| self.value(item)),
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    self.whole(name.as_bytes());
+                    let encoded = value.as_str().filter(|_| name.ends_with("_b64"));
+                    if let Some(bytes) = encoded.and_then(|text| STANDARD.decode(text).ok()) {
+                        self.whole(&bytes);
+                    }
+                    self.value(value);
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    /// One text, apart from those before and after it.
+    fn whole(&mut self, bytes: &[u8]) {
+        self.window.clear();
+        self.feed(bytes);
+        self.window.clear();
     }
 
     /// Names of the secrets seen so far.
@@ -314,6 +350,21 @@ mod tests {
         assert_eq!(scanner.too_short(), ["API_KEY"]);
         assert!(scanner.is_empty());
         assert!(scanner.scan(&b"short"[..]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn texts_of_a_value_are_searched_one_by_one_and_bytes_as_they_are() {
+        let scanner = scanner(b"topsecretvalue");
+        let bytes = STANDARD.encode(b"\xff/topsecretvalue\xfe");
+        for value in [
+            serde_json::json!({ "paths": [{ "path": "target/topsecretvalue" }] }),
+            serde_json::json!({ "topsecretvalue": 1 }),
+            serde_json::json!([{ "path": "?", "path_b64": bytes }]),
+            serde_json::json!({ "argv": ["x", { "deep": "dG9wc2VjcmV0dmFsdWU=" }] }),
+        ] {
+            assert_eq!(scanner.scan_json(&value), ["API_KEY"], "{value}");
+        }
+        assert!(scanner.scan_json(&serde_json::json!(["topsecret", "value"])).is_empty());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::escape::{markdown as text, markdown_code as code};
 use super::units::size;
-use super::{FileChange, Report, ReviewStatus, TestStatus};
+use super::{FileChange, Report, ReviewStatus, TestStatus, withheld};
 use crate::evidence::{DECISION, EVENTS, HTML, NonceSource, PATCH, STDERR, STDOUT, TEST_LOG, TRACE};
 use crate::run::REVIEW_LOG;
 use crate::verdict::Status;
@@ -30,7 +30,7 @@ pub(super) const AUTHENTICITY: &str = "Check this evidence with `proctor verify`
 pub fn render(report: &Report) -> String {
     let mut out = String::new();
     // Writing to a String does not fail.
-    let _ = write_all(&mut out, report);
+    let _ = write_all(&mut out, &withheld::shown(report));
     out
 }
 
@@ -72,7 +72,10 @@ fn head(out: &mut String, report: &Report) -> fmt::Result {
     };
     writeln!(out, "# {verdict}\n")?;
     if report.quarantined {
-        writeln!(out, "**Quarantined: a secret stands in this evidence. Do not upload or share it.**\n")?;
+        writeln!(
+            out,
+            "**Quarantined: a secret stands in this evidence. Do not upload or share it.** Texts of others are withheld here; `report.json` has them.\n"
+        )?;
     }
     writeln!(out, "| | |\n| --- | --- |")?;
     writeln!(out, "| run | {} |", span(&report.run_id))?;

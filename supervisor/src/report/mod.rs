@@ -9,6 +9,7 @@ pub mod markdown;
 pub mod terminal;
 pub mod tty;
 pub mod units;
+pub mod withheld;
 
 use std::collections::BTreeMap;
 

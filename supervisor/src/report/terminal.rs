@@ -4,9 +4,9 @@
 
 use std::fmt::Write as _;
 
-use super::Report;
 use super::escape::terminal as safe;
 use super::units::seconds;
+use super::{Report, withheld};
 use crate::evidence::HTML;
 use crate::verdict::Status;
 
@@ -20,6 +20,7 @@ const WIDE: usize = 160;
 /// The summary of a run, several lines; `evidence` is where the evidence is, as text.
 #[must_use]
 pub fn summary(report: &Report, evidence: Option<&str>) -> String {
+    let report = &*withheld::shown(report);
     let mut out = String::new();
     let verdict = match report.status {
         Status::Pass => "PASS",

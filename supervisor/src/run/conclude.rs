@@ -21,7 +21,9 @@ use crate::report::{
     self, DecisionInfo, EngineInfo, EventsInfo, ProfileInfo, ProviderInfo, Report, ReviewInfo, ReviewStatus,
     TestInfo, TestStatus, UsageInfo,
 };
-use crate::verdict::{self, Ending, Moment, ReviewFact, SecretFact, Status, TestFact, Verdict};
+use crate::verdict::{
+    self, Ending, Moment, ReviewFact, SecretFact, SecretFinding, Status, TestFact, Verdict,
+};
 
 impl Run<'_> {
     /// Writes what is left to write, judges, and puts the report in place.
@@ -50,7 +52,10 @@ impl Run<'_> {
             let _ = artifact.finish();
         }
         self.log.flush();
-        self.search_for_secrets();
+        // The report is searched as it stands now: what is added later is Proctor's own.
+        self.facts.events = self.log.index();
+        let draft = self.report(&self.judge(Moment::BeforeClose), usage.clone());
+        self.search_for_secrets(&draft);
         for artifact in self.evidence.manifest() {
             self.log.emit(payload::artifact_written(&artifact));
         }
@@ -241,12 +246,22 @@ impl Run<'_> {
         SecretScanner::new(&secrets)
     }
 
-    fn search_for_secrets(&mut self) {
+    /// In every artifact that is written, and in the report, which some names stand in alone. What is rendered from the
+    /// report, or stated of it, says nothing besides.
+    fn search_for_secrets(&mut self, draft: &Report) {
         let mut names: Vec<String> = self.evidence.manifest().into_iter().map(|a| a.name).collect();
         names.push(evidence::EVENTS.to_owned());
         let searched = self.secret_scanner().and_then(|scanner| {
             self.secrets_short = scanner.too_short().to_vec();
-            scanner.scan_artifacts(&self.evidence, names.iter().map(String::as_str))
+            let mut found = scanner.scan_artifacts(&self.evidence, names.iter().map(String::as_str))?;
+            let draft = serde_json::to_value(draft)?;
+            found.extend(
+                scanner
+                    .scan_json(&draft)
+                    .into_iter()
+                    .map(|secret| SecretFinding { artifact: evidence::REPORT.to_owned(), secret }),
+            );
+            Ok(found)
         });
         // What was found in the patch's content before it was written stays found.
         let earlier = match std::mem::replace(&mut self.facts.secrets, SecretFact::NotDone) {

@@ -50,7 +50,7 @@ pub(super) fn header(draft: &Draft<'_>, word: &str) -> Markup {
                 }
                 @if report.quarantined {
                     p.warn { strong { "Quarantined: a secret stands in this evidence. Do not upload or share it." }
-                        " Logs, events and the diff are left out of this page." }
+                        " Logs, events, the diff and texts of others are withheld on this page." }
                 }
                 @if pass {
                     @let (said, warning) = what_a_pass_proves(report);

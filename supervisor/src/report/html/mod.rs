@@ -27,9 +27,9 @@ use sha2::{Digest as _, Sha256};
 
 pub use source::Artifacts;
 
-use super::Report;
 use super::escape::{self, Html};
 use super::units::seconds;
+use super::{Report, withheld};
 use crate::evidence::{HTML, MARKDOWN};
 use crate::verdict::Status;
 
@@ -59,7 +59,7 @@ impl Draft<'_> {
 /// account: the page is made before they are known.
 #[must_use]
 pub fn render(report: &Report, artifacts: &dyn Artifacts) -> String {
-    let mut report = report.clone();
+    let mut report = withheld::shown(report).into_owned();
     report.digest_manifest.retain(|one| one.name != MARKDOWN && one.name != HTML);
     let draft = Draft { report: &report, artifacts };
     let page = page(&draft).into_string();
