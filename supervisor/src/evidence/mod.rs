@@ -8,6 +8,7 @@ mod dir;
 mod freshness;
 pub(crate) mod open;
 pub mod payload;
+mod secret_forms;
 pub mod secrets;
 pub mod sign;
 pub mod testlog;

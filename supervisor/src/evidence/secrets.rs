@@ -1,26 +1,27 @@
 //! Looks for secrets in artifacts: as they are, and in the encodings in which they leak.
 //!
-//! A value never leaves this file: findings and debug output name secrets only by their names. What is split over
+//! A value goes nowhere but to `secret_forms`: findings and debug output name secrets only by their names. What is split over
 //! lines, encrypted, compressed or cut differently is not found: that is a limit of searching.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Read};
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::dir::EvidenceDir;
-use crate::event::hex;
+use super::secret_forms::forms;
 use crate::verdict::SecretFinding;
 
 /// Values shorter than this are not looked for: they would be found everywhere. Bytes.
 pub const MIN_SECRET: usize = 8;
 
 const BUFFER: usize = 64 * 1024;
+/// Forms of at most this size, all together, are searched for by the fastest way. Bytes.
+const SMALL: usize = 32 * 1024;
 
 /// A named value that must not stand in the evidence.
 #[derive(Clone, PartialEq, Eq)]
@@ -81,7 +82,11 @@ impl SecretScanner {
             }
         }
         if !patterns.is_empty() {
-            let built = AhoCorasick::builder().match_kind(MatchKind::Standard).build(&patterns);
+            // The fastest search takes a KiB for each byte of them.
+            let small = patterns.iter().map(Vec::len).sum::<usize>() <= SMALL;
+            let kind = if small { AhoCorasickKind::DFA } else { AhoCorasickKind::ContiguousNFA };
+            let built =
+                AhoCorasick::builder().match_kind(MatchKind::Standard).kind(Some(kind)).build(&patterns);
             // The builder's error could quote nothing of a pattern, but it need not be trusted with that.
             let built =
                 built.map_err(|_| io::Error::other("the secrets are too many or too long to search for"))?;
@@ -219,87 +224,13 @@ impl SecretStream<'_> {
     }
 }
 
-fn forms(value: &[u8]) -> BTreeSet<Vec<u8>> {
-    let mut forms = BTreeSet::from([value.to_vec()]);
-    let lower = hex::encode(value);
-    forms.insert(lower.to_ascii_uppercase().into_bytes());
-    forms.insert(lower.into_bytes());
-    for skip in 0..3 {
-        for alphabet in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
-            let form = base64_within(alphabet, value, skip);
-            if form.len() >= MIN_SECRET {
-                forms.insert(form);
-            }
-        }
-    }
-    for plus in [false, true] {
-        for upper in [false, true] {
-            forms.insert(url_encoded(value, plus, upper, b"-_.~"));
-            forms.insert(url_encoded(value, plus, upper, b"-_.!~*'()"));
-        }
-    }
-    if let Ok(text) = std::str::from_utf8(value) {
-        forms.extend(json_escaped(text));
-    }
-    forms
-}
-
-/// The characters of base64 that depend on the value alone when `skip` bytes of something else stand before it.
-fn base64_within(alphabet: &base64::engine::GeneralPurpose, value: &[u8], skip: usize) -> Vec<u8> {
-    let mut padded = vec![0; skip];
-    padded.extend_from_slice(value);
-    let encoded = alphabet.encode(&padded).into_bytes();
-    // Each character holds 6 bits: drop those that also hold bits of what stands before or after.
-    let first = (skip * 8).div_ceil(6);
-    let last = padded.len() * 8 / 6;
-    encoded[first..last].to_vec()
-}
-
-fn url_encoded(value: &[u8], plus: bool, upper: bool, plain: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(value.len() * 3);
-    for byte in value {
-        if byte.is_ascii_alphanumeric() || plain.contains(byte) {
-            out.push(*byte);
-        } else if plus && *byte == b' ' {
-            out.push(b'+');
-        } else {
-            let text = if upper { format!("%{byte:02X}") } else { format!("%{byte:02x}") };
-            out.extend_from_slice(text.as_bytes());
-        }
-    }
-    out
-}
-
-/// JSON's own escapes, with and without everything beyond ASCII, `/` and HTML's characters escaped too; and each
-/// escaped once more, for JSON inside JSON.
-fn json_escaped(text: &str) -> Vec<Vec<u8>> {
-    let quoted = |text: &str| {
-        let json = serde_json::Value::from(text).to_string();
-        json[1..json.len() - 1].to_owned()
-    };
-    let ascii = |text: &str| {
-        let mut units = [0; 2];
-        text.chars()
-            .map(|c| {
-                if c.is_ascii() {
-                    c.to_string()
-                } else {
-                    c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect()
-                }
-            })
-            .collect::<String>()
-    };
-    let once = quoted(text);
-    let html = once.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026");
-    let all = [ascii(&once), once.replace('/', "\\/"), ascii(&once).replace('/', "\\/"), html, once];
-    let again: Vec<String> = all.iter().map(|form| quoted(form)).collect();
-    all.into_iter().chain(again).map(String::into_bytes).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
     use proptest::prelude::*;
+
+    use super::*;
+    use crate::event::hex;
 
     const VALUE: &str = "sk-live/Ab+9 \"q\"\\é<&";
 
