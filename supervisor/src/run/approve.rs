@@ -153,12 +153,16 @@ impl Approver {
         Ok(Self { run_id: run_id.to_owned(), way, timeout, ui })
     }
 
-    /// What becomes of a request that came too late for an answer: a policy that denies whatever is asked denies it all
-    /// the same, and anybody else was not asked.
-    pub fn unasked(&self) -> Answer {
+    /// What becomes of a request whose backend ended before anybody looked for an answer: one that stands in the log
+    /// by now was given, a policy that denies whatever is asked denies it all the same, and anybody else was not asked.
+    pub fn last_look(&self, request: &Request) -> Answer {
         let outcome = match &self.way {
             Way::Deny => ApprovalOutcome::Denied { by: "policy".to_owned() },
-            Way::Terminal | Way::Log(_) => ApprovalOutcome::Unsettled,
+            Way::Terminal => ApprovalOutcome::Unsettled,
+            Way::Log(log) => match self.look(log, request) {
+                Some(answer) => return answer,
+                None => ApprovalOutcome::Unsettled,
+            },
         };
         let reason = "the backend ended without waiting for an answer";
         Answer { outcome, by: "policy".to_owned(), reason: Some(reason.to_owned()) }
@@ -358,12 +362,17 @@ mod tests {
     }
 
     #[test]
-    fn who_denies_everything_denies_what_came_too_late() {
+    fn what_was_answered_when_the_backend_ended_is_answered_and_who_denies_everything_denies_the_rest() {
+        let request = Request::about("1", "push");
         let deny =
             Approver::new(&Approvals::Deny, Path::new("/x"), &[], "r-1", POLL, Arc::new(Silent)).unwrap();
-        assert_eq!(deny.unasked().outcome, ApprovalOutcome::Denied { by: "policy".into() });
+        assert_eq!(deny.last_look(&request).outcome, ApprovalOutcome::Denied { by: "policy".into() });
         let file = tempfile::NamedTempFile::new().unwrap();
-        assert_eq!(approver(file.path(), POLL).unasked().outcome, ApprovalOutcome::Unsettled);
+        let approver = approver(file.path(), POLL);
+        assert_eq!(approver.last_look(&request).outcome, ApprovalOutcome::Unsettled);
+        std::fs::write(file.path(), line(&request, "r-1", "grant")).unwrap();
+        assert_eq!(approver.last_look(&request).outcome, ApprovalOutcome::Granted);
+        assert_eq!(approver.last_look(&request).outcome, ApprovalOutcome::Unsettled, "used already");
     }
 
     #[test]

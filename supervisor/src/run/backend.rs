@@ -351,10 +351,10 @@ impl Settle for Settler<'_> {
 }
 
 impl Settler<'_> {
-    /// A request that nobody will answer any more.
+    /// A request for whose answer nobody waits any more.
     fn never(&self, ask: &Ask) {
         let request = Request::about(&request_id(&ask.id), &ask.subject);
-        let answer = self.approver.unasked();
+        let answer = self.approver.last_look(&request);
         self.log.emit(answer_event(&request, &answer));
         self.settled.lock().unwrap_or_else(PoisonError::into_inner).push(Settled {
             request,
