@@ -12,6 +12,7 @@ pub mod gc;
 pub mod governance;
 pub mod matrix;
 pub mod mend;
+pub mod mutation;
 pub mod profile;
 pub mod report;
 pub mod run;

@@ -119,6 +119,7 @@ fn people(plan: &Plan, disk: u64) -> String {
         MutationMode::None => "none: read-only",
         MutationMode::Discard => "discard: changes are recorded and never applied",
         MutationMode::Patch => "patch: changes become a patch, the tree stays as it is",
+        MutationMode::Apply => "apply: changes become a patch, which is carried onto the tree",
     };
     line(format!("work tree  {}", safe(&plan.repo.root_path().to_string_lossy())));
     line(format!("           at {}, mutation {how}", plan.repo.base_commit()));

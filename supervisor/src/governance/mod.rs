@@ -21,6 +21,8 @@ pub use decision::{Decision, DecisionKind, DeniedBackend, Recommendation, RiskCl
 pub use gate::{GateEvidence, GateKind, GateOutcome, GateRecord};
 pub use text::{Commit, Digest, EngineId, Moment, Nonce, Prose, RunName, SourceUrl, Tag, Text};
 
+pub use crate::mutation::MutationMode;
+
 /// Largest record that is read, bytes.
 pub const MAX_RECORD: usize = 1 << 20;
 /// Most entries of one list in a record.
@@ -83,42 +85,6 @@ impl Stage {
 }
 
 impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// What may become of a backend's changes, from the narrowest to the widest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum MutationMode {
-    /// It may make none.
-    None,
-    /// They are looked at and thrown away.
-    Discard,
-    /// They become a patch.
-    Patch,
-    /// The patch is carried onto the real tree.
-    Apply,
-}
-
-impl MutationMode {
-    /// Every mode, in order.
-    pub const ALL: [Self; 4] = [Self::None, Self::Discard, Self::Patch, Self::Apply];
-
-    /// The name in records and reports.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Discard => "discard",
-            Self::Patch => "patch",
-            Self::Apply => "apply",
-        }
-    }
-}
-
-impl fmt::Display for MutationMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }

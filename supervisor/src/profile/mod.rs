@@ -35,6 +35,8 @@ pub use host::{HostEnv, HostFacts};
 pub use mounts::{CREDENTIAL_FILES, CREDENTIAL_PATHS};
 pub use resolve::{Context, Request, Resolved, resolve};
 
+pub use crate::mutation::MutationMode;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -111,18 +113,6 @@ pub struct ProfileId {
     pub name: String,
     /// SHA-256 of the effective profile's canonical JSON, hex.
     pub digest: String,
-}
-
-/// What may become of a backend's changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum MutationMode {
-    /// The work tree is mounted read-only.
-    None,
-    /// Changes are seen by the backend, recorded as a patch, never applied.
-    Discard,
-    /// As `Discard`, and the patch is what the run is for.
-    Patch,
 }
 
 /// Which changes are allowed; all globs are git style, matched against paths relative to the work tree.

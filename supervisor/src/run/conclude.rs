@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::checks::{self, CheckRun};
 use super::interrupt::Interrupt;
-use super::lifecycle::{Finished, Run, mutation_word, sha256_hex};
+use super::lifecycle::{Finished, Run, sha256_hex};
 use super::sandbox;
 use super::settle;
 use super::supervise::Stop;
@@ -338,7 +338,7 @@ impl Run<'_> {
                 argv: self.plan.start.argv.iter().map(|a| a.to_string_lossy().into_owned()).collect(),
             },
             stage: options.stage.clone(),
-            mutation_mode: mutation_word(options.mutation).to_owned(),
+            mutation_mode: options.mutation.as_str().to_owned(),
             task_sha256: options.task.as_ref().map(|t| sha256_hex(t.as_bytes())),
             profile: ProfileInfo {
                 name: options.profile.name.clone(),

@@ -28,11 +28,11 @@ use crate::changes::survey::{Survey, survey};
 use crate::event::{EventLimits, EventType, EventWriter, NewEvent, Source, hex};
 use crate::evidence::{self, EvidenceDir, EvidenceDirError, FreshnessStart, Published, REQUIRED, payload};
 use crate::exit::ExitCode;
-use crate::governance::{self, Decision, Record as _};
-use crate::profile::{self, HostEnv, HostFacts, MutationMode, Resolved, TestChoice};
+use crate::governance::{Decision, Record as _};
+use crate::profile::{self, HostEnv, HostFacts, Resolved, TestChoice};
 use crate::report::{DenialInfo, GitChanges, Observed, Report};
 use crate::verdict::{
-    self, ApprovalFact, Blocker, BlockerCode, ChangesFact, EndTree, Ending, Facts, Moment, Mutation, Phase,
+    self, ApprovalFact, Blocker, BlockerCode, ChangesFact, EndTree, Ending, Facts, Moment, Phase,
     RequiredEvent, ReviewFact, SandboxFact, StartTree, TestFact,
 };
 
@@ -143,18 +143,13 @@ pub fn run(
 
 fn facts(plan: &Plan) -> Facts {
     let options = &plan.resolved.options;
-    let mutation = match options.mutation {
-        MutationMode::None => Mutation::None,
-        MutationMode::Discard => Mutation::Discard,
-        MutationMode::Patch => Mutation::Patch,
-    };
     let test = match &options.test {
         TestChoice::Command(_) => TestFact::Command(Ending::NotStarted),
         TestChoice::Off => TestFact::Off,
         TestChoice::Missing => TestFact::Missing,
     };
     let review = if options.review.is_some() { ReviewFact::NotReached } else { ReviewFact::NotAsked };
-    let mut facts = Facts::new(mutation, test, review);
+    let mut facts = Facts::new(options.mutation, test, review);
     if !plan.resolved.engine_enabled {
         let name = &plan.resolved.options.engine;
         facts.raised.push(Blocker::new(
@@ -317,7 +312,7 @@ impl Run<'_> {
 
     fn start_events(&self) {
         let options = &self.plan.resolved.options;
-        let mode = mutation_word(options.mutation);
+        let mode = options.mutation.as_str();
         let mut event =
             payload::run_started(&self.freshness.nonce, &options.engine, options.stage.as_deref(), mode)
                 .with("base_commit", self.plan.repo.base_commit().to_string())
@@ -328,18 +323,17 @@ impl Run<'_> {
             event = event.with("task_sha256", sha256_hex(task.as_bytes()));
         }
         self.log.emit(event);
-        let mode = match options.mutation {
-            MutationMode::None => governance::MutationMode::None,
-            MutationMode::Discard => governance::MutationMode::Discard,
-            MutationMode::Patch => governance::MutationMode::Patch,
-        };
-        let bytes =
-            Decision::ungoverned(&self.freshness.run_id, &self.freshness.wall_start, &options.engine, mode)
-                .and_then(|decision| decision.to_bytes().map_err(|error| error.to_string()))
-                .unwrap_or_else(|error| {
-                    self.log.defect(format!("the decision: {error}"));
-                    Vec::new()
-                });
+        let bytes = Decision::ungoverned(
+            &self.freshness.run_id,
+            &self.freshness.wall_start,
+            &options.engine,
+            options.mutation,
+        )
+        .and_then(|decision| decision.to_bytes().map_err(|error| error.to_string()))
+        .unwrap_or_else(|error| {
+            self.log.defect(format!("the decision: {error}"));
+            Vec::new()
+        });
         // A failure is remembered by the directory.
         let _ = self.evidence.write_whole(evidence::DECISION, &bytes);
         let _ = self.evidence.write_whole(evidence::PROFILE, self.plan.resolved.policy_text.as_bytes());
@@ -396,15 +390,6 @@ pub(super) fn approval_fact(settled: &Settled, of_changes: bool) -> ApprovalFact
         subject: settled.request.subject.clone(),
         of_changes,
         outcome: settled.answer.outcome.clone(),
-    }
-}
-
-/// The mode's name in reports.
-pub(super) fn mutation_word(mode: MutationMode) -> &'static str {
-    match mode {
-        MutationMode::None => "none",
-        MutationMode::Discard => "discard",
-        MutationMode::Patch => "patch",
     }
 }
 

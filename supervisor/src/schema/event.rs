@@ -93,7 +93,7 @@ fn rules(generator: &mut SchemaGenerator) -> Vec<Value> {
             let made = own.contains(&source).then(|| contract(*event_type, source)).flatten();
             let mut shapes: Vec<Value> = made.map(|make| make(generator)).into_iter().collect();
             let closing = closed && source == Source::Supervisor;
-            if closing && (own.contains(&source) == shapes.is_empty()) && own.contains(&source) {
+            if closing && own.contains(&source) && shapes.is_empty() {
                 // Its own end has no fixed shape: nothing to say.
                 continue;
             }

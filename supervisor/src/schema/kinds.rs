@@ -27,6 +27,19 @@ macro_rules! kinds {
     )+};
 }
 
+/// Within brackets of a pattern: what [`crate::report::escape::is_deceptive`] names, but for the line feed, and what is
+/// given besides. The characters themselves, because no escape of those beyond U+FFFF is known to every reader of patterns.
+macro_rules! unseen {
+    ($also:literal) => {
+        concat!(
+            $also,
+            "\\u0000-\\u0009\\u000b-\\u001f\\u007f-\\u009f\\u00ad\\u034f\\u061c\\u115f\\u1160\\u17b4\\u17b5\\u180b-\\u180f",
+            "\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\u3164\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff0-\\ufffb",
+            "\u{1bca0}-\u{1bca3}\u{1d173}-\u{1d17a}\u{e0000}-\u{e0fff}"
+        )
+    };
+}
+
 kinds! {
     /// A run's id.
     RunId = { "type": "string", "pattern": "^r-[0-9]{8}T[0-9]{6}-[a-z2-7]{6}$" };
@@ -57,10 +70,16 @@ kinds! {
     };
     /// A plain file name within the evidence directory.
     ArtifactName = { "type": "string", "pattern": "^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$" };
-    /// One line for people, without what cannot be seen.
-    RecordText = { "type": "string", "minLength": 1, "maxLength": 500, "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$" };
-    /// Lines for people, or a command, without what cannot be seen.
-    RecordProse = { "type": "string", "minLength": 1, "maxLength": 4000, "pattern": "^[^\\u0000-\\u0009\\u000b-\\u001f\\u007f-\\u009f]+$" };
+    /// One line for people, without what cannot be seen; no space before or after it.
+    RecordText = {
+        "type": "string", "minLength": 1, "maxLength": 500,
+        "pattern": concat!("^[^\\s", unseen!(""), "]([^", unseen!("\n"), "]*[^\\s", unseen!(""), "])?$"),
+    };
+    /// Lines for people, or a command, without what cannot be seen; no space before or after it.
+    RecordProse = {
+        "type": "string", "minLength": 1, "maxLength": 4000,
+        "pattern": concat!("^[^\\s", unseen!(""), "]([^", unseen!(""), "]*[^\\s", unseen!(""), "])?$"),
+    };
     /// A tag's name, as git takes it.
     TagName = { "type": "string", "maxLength": 200, "pattern": "^[A-Za-z0-9_+][A-Za-z0-9._+/-]*$" };
     /// Where a source is had from; without user info.

@@ -17,7 +17,7 @@ use crate::profile::keys::KEYS;
 use crate::profile::policy::EffectiveProfile;
 use crate::profile::raw::RawProfile;
 use crate::profile::view::RawView;
-use crate::report::Report;
+use crate::report::{Report, escape};
 
 /// The dialect of every schema.
 pub const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
@@ -51,10 +51,10 @@ impl Named {
         schema
     }
 
-    /// The text of its file: two spaces, one LF at the end.
+    /// The text of its file: two spaces, one LF at the end; what cannot be seen is escaped.
     #[must_use]
     pub fn text(&self) -> String {
-        format!("{:#}\n", self.value())
+        escape::json(&format!("{:#}\n", self.value()))
     }
 
     /// The name of its file under `schemas/`.

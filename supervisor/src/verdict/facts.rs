@@ -8,29 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Blocker;
 use crate::event::{EventIndex, EventType, Source};
 use crate::exit::StopSignal;
-
-/// What may become of the changes, as far as the verdict asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mutation {
-    /// Read-only tree.
-    None,
-    /// Recorded, never applied; the evidence is the purpose.
-    Discard,
-    /// The patch is the purpose.
-    Patch,
-    /// The patch is carried onto the real tree.
-    Apply,
-}
-
-impl Mutation {
-    const fn wants_changes(self) -> bool {
-        matches!(self, Self::Patch | Self::Apply)
-    }
-
-    pub(super) const fn empty_is_a_failure(self) -> bool {
-        self.wants_changes()
-    }
-}
+use crate::mutation::MutationMode;
 
 /// The real tree before the start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -387,7 +365,7 @@ pub struct RequiredEvent {
 #[derive(Debug, Clone)]
 pub struct Facts {
     /// The run's mutation mode.
-    pub mutation: Mutation,
+    pub mutation: MutationMode,
     /// Blockers that a step raised itself: refusals by governance, and what no field here says.
     pub raised: Vec<Blocker>,
     /// The real tree before the start.
@@ -443,7 +421,7 @@ pub struct Facts {
 impl Facts {
     /// Nothing reached, nothing seen.
     #[must_use]
-    pub fn new(mutation: Mutation, test: TestFact, review: ReviewFact) -> Self {
+    pub fn new(mutation: MutationMode, test: TestFact, review: ReviewFact) -> Self {
         Self {
             mutation,
             raised: Vec::new(),

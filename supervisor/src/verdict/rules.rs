@@ -225,7 +225,7 @@ fn changes(facts: &Facts, found: &mut Vec<Blocker>) {
             json!({ "step": "changes", "why": why }),
         )),
         ChangesFact::Read { changed, disallowed, needs_approval } => {
-            if *changed == 0 && facts.mutation.empty_is_a_failure() {
+            if *changed == 0 && facts.mutation.wants_changes() {
                 found.push(Blocker::new(Code::NoDiff, "The backend changed nothing.", json!({})));
             }
             if !disallowed.is_empty() {

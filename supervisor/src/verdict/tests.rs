@@ -1,6 +1,7 @@
 use super::*;
 use crate::event::{EventIndex, EventType, Source};
 use crate::exit::StopSignal;
+use crate::mutation::MutationMode;
 use serde_json::json;
 
 const ARTIFACTS: [&str; 3] = ["events.normalized.jsonl", "patch.diff", "report.md"];
@@ -26,7 +27,7 @@ fn index() -> EventIndex {
 /// A run with everything in order, tests and review included.
 fn good() -> Facts {
     let test = TestFact::Command(Ending::Exited(0));
-    let mut facts = Facts::new(Mutation::Patch, test, ReviewFact::Accepted);
+    let mut facts = Facts::new(MutationMode::Patch, test, ReviewFact::Accepted);
     facts.start_tree = StartTree::Clean;
     facts.sandbox = SandboxFact::Ready;
     facts.backend = Ending::Exited(0);
@@ -74,7 +75,7 @@ fn everything_in_order_is_a_pass() {
 
 #[test]
 fn knowing_nothing_is_no_pass() {
-    let facts = Facts::new(Mutation::None, TestFact::Off, ReviewFact::NotAsked);
+    let facts = Facts::new(MutationMode::None, TestFact::Off, ReviewFact::NotAsked);
     let verdict = decide(&facts, Moment::BeforeClose);
     assert_eq!(verdict.status, Status::Fail);
     assert!(verdict.has(BlockerCode::EventMissing));
@@ -368,7 +369,7 @@ fn all_that_hold_are_raised_in_order_and_the_gravest_exit_wins() {
 
 #[test]
 fn an_empty_patch_is_wanted_in_none_and_discard() {
-    for mutation in [Mutation::None, Mutation::Discard] {
+    for mutation in [MutationMode::None, MutationMode::Discard] {
         let facts = with(|f| {
             f.mutation = mutation;
             f.changes = ChangesFact::Read { changed: 0, disallowed: vec![], needs_approval: false };

@@ -1,10 +1,14 @@
 //! Reports and the records of governance.
 
+use schemars::JsonSchema as _;
 use serde_json::json;
 
 use super::{FREE, tight, validator};
 use crate::governance::tests::{admission, decision, gate};
+use crate::governance::{Prose, Text};
+use crate::report::escape::is_deceptive;
 use crate::report::{self, ChangeKind, DenialInfo, FileChange, PathText, sample};
+use crate::schema::kinds;
 use crate::verdict::{Blocker, BlockerCode, Status};
 
 pub(super) fn full_change() -> FileChange {
@@ -166,5 +170,49 @@ mod erased {
         fn json(&self) -> serde_json::Value {
             serde_json::to_value(self).unwrap()
         }
+    }
+}
+
+#[test]
+fn texts_of_records_are_the_same_to_the_schema_and_to_the_program() {
+    let make = |schema: schemars::Schema| {
+        let schema = schema.to_value();
+        // As it stands in a file, whoever reads it.
+        let text = crate::report::escape::json(&schema.to_string());
+        assert!(!text.chars().any(is_deceptive), "{text}");
+        jsonschema::validator_for(&serde_json::from_str(&text).unwrap()).unwrap()
+    };
+    let mut generator = schemars::SchemaGenerator::default();
+    let line = make(kinds::RecordText::json_schema(&mut generator));
+    let prose = make(kinds::RecordProse::json_schema(&mut generator));
+    let agree = |text: &str| {
+        let value = json!(text);
+        assert_eq!(line.is_valid(&value), Text::try_from(text).is_ok(), "line: {text:?}");
+        assert_eq!(prose.is_valid(&value), Prose::try_from(text).is_ok(), "prose: {text:?}");
+    };
+    let beyond = (0x10000..=0x10_ffff_u32).filter(|c| {
+        let near = |c: u32| char::from_u32(c).is_some_and(is_deceptive);
+        c % 251 == 0 || near(c - 1) != near(*c) || near(*c) != near(c + 1)
+    });
+    for c in (0..0x10000).chain(beyond).filter_map(char::from_u32) {
+        agree(&format!("a{c}b"));
+        agree(&c.to_string());
+        if c.is_whitespace() {
+            agree(&format!("a{c}"));
+            agree(&format!("{c}a"));
+        }
+    }
+    for text in [
+        "",
+        "a",
+        "a b\nc",
+        "a\n",
+        "\na",
+        &"é".repeat(500),
+        &"é".repeat(501),
+        &"é".repeat(4000),
+        &"é".repeat(4001),
+    ] {
+        agree(text);
     }
 }
