@@ -8,9 +8,9 @@ use std::fmt::{self, Write as _};
 use serde_json::Value;
 
 use super::escape::{markdown as text, markdown_code as code};
-use super::units::size;
-use super::{FileChange, Report, ReviewStatus, TestStatus, withheld};
-use crate::evidence::{DECISION, EVENTS, HTML, NonceSource, PATCH, STDERR, STDOUT, TEST_LOG, TRACE};
+use super::units::{seconds, size};
+use super::{FileChange, Report, TestStatus, withheld, words};
+use crate::evidence::{DECISION, EVENTS, HTML, PATCH, STDERR, STDOUT, TEST_LOG, TRACE};
 use crate::run::REVIEW_LOG;
 use crate::verdict::Status;
 
@@ -20,9 +20,6 @@ const ROWS: usize = 200;
 const LISTED: usize = 50;
 /// Most characters of one value that is not ours.
 const WIDTH: usize = 300;
-
-/// What digests alone show.
-pub(super) const AUTHENTICITY: &str = "Check this evidence with `proctor verify`: digests without a signature show that the parts fit together, not where they come from.";
 
 /// The whole of `report.md`. The artifacts it lists are those of the report's manifest, so it is made before its
 /// own digest is known and does not list itself.
@@ -74,7 +71,8 @@ fn head(out: &mut String, report: &Report) -> fmt::Result {
     if report.quarantined {
         writeln!(
             out,
-            "**Quarantined: a secret stands in this evidence. Do not upload or share it.** Texts of others are withheld here; `report.json` has them.\n"
+            "**{}** Texts of others are withheld here; `report.json` has them.\n",
+            words::QUARANTINED
         )?;
     }
     writeln!(out, "| | |\n| --- | --- |")?;
@@ -83,7 +81,7 @@ fn head(out: &mut String, report: &Report) -> fmt::Result {
     let version = report.engine.version.as_deref().map(|v| format!(" {}", span(v))).unwrap_or_default();
     writeln!(out, "| engine | {}{version} |", span(&report.engine.name))?;
     writeln!(out, "| command | {} |", span(&report.engine.argv.join(" ")))?;
-    let stage = report.stage.as_deref().map_or_else(|| "none (ungoverned)".to_owned(), span);
+    let stage = report.stage.as_deref().map_or_else(|| words::UNGOVERNED.to_owned(), span);
     writeln!(out, "| stage | {stage} |")?;
     writeln!(out, "| mutation mode | {} |", span(&report.mutation_mode))?;
     writeln!(out, "| profile | {} |", span(&report.profile.name))?;
@@ -91,34 +89,11 @@ fn head(out: &mut String, report: &Report) -> fmt::Result {
     writeln!(out, "| result tree | {} |", optional(report.result_tree.as_deref()))?;
     writeln!(out, "| from, to | {} {} |\n", span(&report.run_start), span(&report.run_end))?;
     if report.status == Status::Pass {
-        let (said, warning) = what_a_pass_proves(report);
+        let (said, warning) = words::what_a_pass_proves(report);
         let warning = warning.map(|warning| format!(" **{warning}**")).unwrap_or_default();
         writeln!(out, "{said}{warning}\n")?;
     }
     Ok(())
-}
-
-/// What a pass proves, no more than that, and what to be warned of.
-pub(super) fn what_a_pass_proves(report: &Report) -> (&'static str, Option<String>) {
-    if report.tests.status != TestStatus::Passed {
-        let said = "A pass of a run without tests proves only that the backend ended well and that its changes are allowed.";
-        return (said, None);
-    }
-    let said = "A pass proves that the operator's test command exited 0 over the result tree, and no more: \
-                the patch's own code ran inside the tests and could have faked their result.";
-    let steering = report.test_inputs_changed.len();
-    let warning = (steering > 0).then(|| {
-        let verb = if steering == 1 { "steers" } else { "steer" };
-        format!(
-            "This patch changes {} that {verb} the tests: read them before you trust the result.",
-            files(steering)
-        )
-    });
-    (said, warning)
-}
-
-fn files(count: usize) -> String {
-    if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
 }
 
 fn blockers(out: &mut String, report: &Report) -> fmt::Result {
@@ -219,57 +194,30 @@ fn changes(out: &mut String, report: &Report) -> fmt::Result {
         let rest = if git.count > names.len() as u64 { ", and more" } else { "" };
         writeln!(
             out,
-            "\nThe backend changed its private .git ({} paths: {}{rest}). None of it is carried anywhere: what counts is the difference between the base commit and the final tree.",
+            "\nThe backend changed its private .git ({} paths: {}{rest}). {}",
             git.count,
-            names.join(", ")
+            names.join(", "),
+            words::GIT_CHANGES
         )?;
     }
     writeln!(out)
 }
 
-/// How a process ended.
-pub(super) fn ended(exit_code: Option<i32>, signal: Option<i32>) -> String {
-    match (exit_code, signal) {
-        (Some(code), _) => format!("exit code {code}"),
-        (None, Some(signal)) => format!("killed by signal {signal}"),
-        (None, None) => "no exit code".to_owned(),
-    }
-}
-
 fn took(duration_ms: Option<u64>) -> String {
-    duration_ms.map(|ms| format!(", {} s", seconds(ms.saturating_mul(1000)))).unwrap_or_default()
-}
-
-/// Microseconds as seconds with three places.
-fn seconds(micros: u64) -> String {
-    format!("{}.{:03}", micros / 1_000_000, micros / 1000 % 1000)
+    duration_ms.map(|ms| format!(", {}", seconds(ms.saturating_mul(1000)))).unwrap_or_default()
 }
 
 fn checks(out: &mut String, report: &Report) -> fmt::Result {
     writeln!(out, "## Backend, tests, review\n")?;
-    writeln!(out, "- Backend: {}", ended(report.backend_exit_code, report.backend_signal))?;
+    writeln!(out, "- Backend: {}", words::ended(report.backend_exit_code, report.backend_signal))?;
     let tests = &report.tests;
-    let how = match tests.status {
-        TestStatus::Passed => "passed",
-        TestStatus::Failed => "failed",
-        TestStatus::TimedOut => "timed out",
-        TestStatus::NotRun => "not run",
-        TestStatus::Off => "off (the operator said that nothing is tested)",
-        TestStatus::Missing => "no command given",
-    };
-    write!(out, "- Tests: {how}")?;
+    write!(out, "- Tests: {}", words::tests(tests.status))?;
     if matches!(tests.status, TestStatus::Passed | TestStatus::Failed) {
-        write!(out, ", {}", ended(tests.exit_code, tests.signal))?;
+        write!(out, ", {}", words::ended(tests.exit_code, tests.signal))?;
     }
     writeln!(out, "{}{}", took(tests.duration_ms), command(tests.command.as_deref()))?;
     let review = &report.review;
-    let how = match review.status {
-        ReviewStatus::Accepted => "accepted",
-        ReviewStatus::Rejected => "rejected",
-        ReviewStatus::TimedOut => "timed out",
-        ReviewStatus::NotRun => "not run",
-        ReviewStatus::Off => "none asked for",
-    };
+    let how = words::review(review.status);
     writeln!(out, "- Review: {how}{}{}", took(review.duration_ms), command(review.command.as_deref()))?;
     for approval in report.approvals.iter().take(ROWS) {
         writeln!(
@@ -291,11 +239,16 @@ fn command(command: Option<&str>) -> String {
 fn sandbox(out: &mut String, report: &Report) -> fmt::Result {
     let sandbox = &report.sandbox;
     writeln!(out, "## Sandbox\n")?;
-    writeln!(out, "- Level: {}", sandbox.level.as_deref().map_or_else(|| "none was made".to_owned(), span))?;
+    writeln!(
+        out,
+        "- Level: {}",
+        sandbox.level.as_deref().map_or_else(|| words::NO_SANDBOX.to_owned(), span)
+    )?;
     if let Some(why) = &sandbox.why_not_full {
         writeln!(out, "- Level `full` is not to be had here: {}", text(&clipped(why)))?;
     }
-    let network = if sandbox.network == "host" { " (**the host's own network: a weakness**)" } else { "" };
+    let network =
+        if sandbox.network == "host" { format!(" (**{}**)", words::HOST_NETWORK) } else { String::new() };
     writeln!(out, "- Network: {}{network}", span(&sandbox.network))?;
     let mechanisms: Vec<String> = sandbox
         .mechanisms
@@ -374,7 +327,7 @@ fn seen_inside(out: &mut String, report: &Report) -> fmt::Result {
 
 fn numbers(out: &mut String, report: &Report) -> fmt::Result {
     if !report.timings.is_empty() {
-        writeln!(out, "## Timings\n\n| phase | start s | took s |\n| --- | --- | --- |")?;
+        writeln!(out, "## Timings\n\n| phase | start | took |\n| --- | --- | --- |")?;
         for timing in report.timings.iter().take(ROWS) {
             let (start, took) = (seconds(timing.start_us), seconds(timing.duration_us));
             writeln!(out, "| {} | {start} | {took} |", span(&timing.phase))?;
@@ -385,7 +338,7 @@ fn numbers(out: &mut String, report: &Report) -> fmt::Result {
         writeln!(out, "## Usage\n")?;
         writeln!(
             out,
-            "| sandbox | CPU s | memory | tasks | disk | output |\n| --- | --- | --- | --- | --- | --- |"
+            "| sandbox | CPU | memory | tasks | disk | output |\n| --- | --- | --- | --- | --- | --- |"
         )?;
         let show =
             |value: Option<u64>| value.map_or_else(|| "not known".to_owned(), |value| value.to_string());
@@ -428,12 +381,9 @@ fn artifacts(out: &mut String, report: &Report) -> fmt::Result {
         writeln!(out, "| {name} | {size} | {} |", span(&artifact.digest.sha256))?;
     }
     more(out, report.digest_manifest.len(), "artifacts")?;
-    let nonce = match report.freshness.nonce_source {
-        NonceSource::Caller => "given by the caller",
-        NonceSource::Own => "drawn by Proctor itself",
-    };
+    let nonce = words::nonce(report.freshness.nonce_source);
     writeln!(out, "\nNonce ({nonce}): {}", span(&report.freshness.nonce))?;
-    writeln!(out, "\n{AUTHENTICITY}")
+    writeln!(out, "\n{}", words::AUTHENTICITY)
 }
 
 #[cfg(test)]
@@ -467,7 +417,7 @@ mod tests {
         let mut report = sample::report();
         assert!(render(&report).contains("exited 0 over the result tree, and no more"));
         report.test_inputs_changed = vec![PathText { path: "Makefile".into(), path_b64: None }];
-        assert!(render(&report).contains("**This patch changes 1 file that steers the tests: read them"));
+        assert!(render(&report).contains("**This patch changes 1 file that steers the tests: read it"));
         report.tests.status = TestStatus::Off;
         assert!(render(&report).contains("without tests proves only"));
     }

@@ -10,6 +10,7 @@ pub mod terminal;
 pub mod tty;
 pub mod units;
 pub mod withheld;
+mod words;
 
 use std::collections::BTreeMap;
 

@@ -11,7 +11,7 @@ use super::{Draft, bounded, clip_bytes, rest, text, text_of};
 use crate::evidence::PATCH;
 use crate::report::escape::HtmlBytes;
 use crate::report::units::size;
-use crate::report::{FileChange, PathText, Report};
+use crate::report::{FileChange, PathText, Report, words};
 use crate::verdict::BlockerCode;
 
 /// Share of the page without the diffs, bytes of markup, and most files and paths.
@@ -91,7 +91,7 @@ pub(super) fn section(draft: &Draft<'_>) -> Markup {
                 (paths("Writes to ignored paths, which were dropped", &report.ignored_changes, |one| both(one)))
             }
             @if report.git_changes.count > 0 {
-                p { "The backend changed its private " code { ".git" } " (" (report.git_changes.count) " paths). None of it is carried anywhere: what counts is the difference between the base commit and the final tree." }
+                p { "The backend changed its private " code { ".git" } " (" (report.git_changes.count) " paths). " (words::GIT_CHANGES) }
                 (paths("Changed in the private .git", &report.git_changes.paths, |one| both(one)))
             }
         }

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::{Draft, bounded, clipped, code, logs, optional, rest, table, text, text_of};
 use crate::evidence::{STDERR, STDOUT, TEST_LOG};
-use crate::report::markdown::ended;
+use crate::report::words::{self, ended};
 use crate::report::{ApprovalInfo, ReviewStatus, TestStatus};
 use crate::run::REVIEW_LOG;
 
@@ -17,21 +17,16 @@ pub(super) fn section(draft: &Draft<'_>) -> Markup {
     let report = draft.report;
     let quarantined = report.quarantined;
     let tests = &report.tests;
-    let (test_word, test_mark) = match tests.status {
-        TestStatus::Passed => ("passed", "good"),
-        TestStatus::Failed => ("failed", "bad"),
-        TestStatus::TimedOut => ("timed out", "bad"),
-        TestStatus::NotRun => ("not run", "bad"),
-        TestStatus::Off => ("off: the operator said that nothing is tested", "none"),
-        TestStatus::Missing => ("no command given", "bad"),
+    let test_mark = match tests.status {
+        TestStatus::Passed => "good",
+        TestStatus::Off => "none",
+        TestStatus::Failed | TestStatus::TimedOut | TestStatus::NotRun | TestStatus::Missing => "bad",
     };
     let review = &report.review;
-    let (review_word, review_mark) = match review.status {
-        ReviewStatus::Accepted => ("accepted", "good"),
-        ReviewStatus::Rejected => ("rejected", "bad"),
-        ReviewStatus::TimedOut => ("timed out", "bad"),
-        ReviewStatus::NotRun => ("not run", "bad"),
-        ReviewStatus::Off => ("none asked for", "none"),
+    let review_mark = match review.status {
+        ReviewStatus::Accepted => "good",
+        ReviewStatus::Off => "none",
+        ReviewStatus::Rejected | ReviewStatus::TimedOut | ReviewStatus::NotRun => "bad",
     };
     let backend_mark = if report.backend_exit_code == Some(0) { "good" } else { "bad" };
     let ran = matches!(tests.status, TestStatus::Passed | TestStatus::Failed);
@@ -47,7 +42,7 @@ pub(super) fn section(draft: &Draft<'_>) -> Markup {
                 div.card {
                     h3 { "Tests" }
                     p class={ "result " (test_mark) } {
-                        (test_word)
+                        (words::tests(tests.status))
                         @if ran { ", " (ended(tests.exit_code, tests.signal)) }
                         (took(tests.duration_ms))
                     }
@@ -56,7 +51,7 @@ pub(super) fn section(draft: &Draft<'_>) -> Markup {
                 }
                 div.card {
                     h3 { "Review" }
-                    p class={ "result " (review_mark) } { (review_word) (took(review.duration_ms)) }
+                    p class={ "result " (review_mark) } { (words::review(review.status)) (took(review.duration_ms)) }
                     @if let Some(command) = &review.command { p { code.command { (text_of(command, 500)) } } }
                     @let there = report.digest_manifest.iter().any(|one| one.name == REVIEW_LOG);
                     @if there && !quarantined { p { (log_link(REVIEW_LOG)) } }

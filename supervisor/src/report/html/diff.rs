@@ -34,8 +34,6 @@ pub(super) struct FileDiff {
     pub(super) unshown: u64,
     /// Content that is no text.
     pub(super) binary: bool,
-    /// What git's headers say beside the paths and modes of the report: objects.
-    pub(super) parts: u32,
 }
 
 /// All of it.
@@ -103,8 +101,7 @@ impl Reader {
             if !self.diffs.files.contains_key(&self.path) && self.diffs.files.len() >= FILES {
                 return None;
             }
-            let file = self.diffs.files.entry(self.path.clone()).or_default();
-            file.parts += 1;
+            self.diffs.files.entry(self.path.clone()).or_default();
             self.state = State::Headers;
             return Some(());
         }

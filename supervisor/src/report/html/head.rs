@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use super::{Draft, bounded, code, optional, rest, seconds, text, text_of};
-use crate::report::markdown::what_a_pass_proves;
+use crate::report::words;
 use crate::verdict::{Blocker, Status};
 
 /// Share of the page, bytes of markup, and most blockers.
@@ -37,11 +37,11 @@ pub(super) fn header(draft: &Draft<'_>, word: &str) -> Markup {
                     } }
                     div { dt { "Mutation" } dd { (code(&report.mutation_mode)) } }
                     div { dt { "Stage" } dd {
-                        @match &report.stage { Some(stage) => (code(stage)), None => "none (ungoverned)" }
+                        @match &report.stage { Some(stage) => (code(stage)), None => (words::UNGOVERNED) }
                     } }
                     div { dt { "Exit code" } dd { code { (report.exit_code) } } }
                     div { dt { "Sandbox" } dd {
-                        @match &report.sandbox.level { Some(level) => (code(level)), None => "none was made" }
+                        @match &report.sandbox.level { Some(level) => (code(level)), None => (words::NO_SANDBOX) }
                     } }
                     div { dt { "Started" } dd { (code(&report.run_start)) } }
                     div { dt { "Took" } dd { (seconds(took)) } }
@@ -49,11 +49,11 @@ pub(super) fn header(draft: &Draft<'_>, word: &str) -> Markup {
                     div.long { dt { "Command" } dd { code { (text_of(&report.engine.argv.join(" "), 1000)) } } }
                 }
                 @if report.quarantined {
-                    p.warn { strong { "Quarantined: a secret stands in this evidence. Do not upload or share it." }
+                    p.warn { strong { (words::QUARANTINED) }
                         " Logs, events, the diff and texts of others are withheld on this page." }
                 }
                 @if pass {
-                    @let (said, warning) = what_a_pass_proves(report);
+                    @let (said, warning) = words::what_a_pass_proves(report);
                     p.proves { (said) @if let Some(warning) = warning { " " strong { (warning) } } }
                 }
             }

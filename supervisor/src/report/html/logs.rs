@@ -5,7 +5,7 @@ use maud::{Markup, PreEscaped, html};
 
 use super::ansi::Ansi;
 use super::source::{cut_before, ends, whole_characters};
-use super::{Draft, clip_bytes};
+use super::{Draft, clip_bytes, text};
 use crate::evidence::{STDERR, STDOUT, TEST_LOG};
 use crate::report::units::size;
 use crate::run::REVIEW_LOG;
@@ -65,18 +65,16 @@ pub(super) fn section(draft: &Draft<'_>) -> Markup {
     }
 }
 
+/// As the run went: backend, test, review.
 fn names<'a>(draft: &Draft<'a>) -> Vec<&'a str> {
-    let manifest = draft.report.digest_manifest.iter().map(|one| one.name.as_str());
-    let all: Vec<&str> = manifest.filter(|name| *name != TEST_LOG).collect();
-    let raw = |name: &&&str| name.starts_with("backend.") && name.ends_with(".log");
-    let first = [STDOUT, STDERR].into_iter().filter(|name| all.contains(name));
-    let others = all.iter().filter(|name| raw(name) && ![STDOUT, STDERR].contains(*name)).copied();
-    let checks = draft.report.digest_manifest.iter().map(|one| one.name.as_str());
-    let checks = checks.filter(|name| [TEST_LOG, REVIEW_LOG].contains(name));
-    // As the run went: backend, test, review.
-    let mut checks: Vec<&str> = checks.collect();
-    checks.sort_by_key(|name| *name == REVIEW_LOG);
-    first.chain(others).chain(checks).collect()
+    let there = || draft.report.digest_manifest.iter().map(|one| one.name.as_str());
+    let known = |wanted: [&'static str; 2]| {
+        wanted.into_iter().filter_map(move |wanted| there().find(|name| *name == wanted))
+    };
+    let others = there().filter(|name| {
+        name.starts_with("backend.") && name.ends_with(".log") && ![STDOUT, STDERR].contains(name)
+    });
+    known([STDOUT, STDERR]).chain(others).chain(known([TEST_LOG, REVIEW_LOG])).collect()
 }
 
 fn all(draft: &Draft<'_>, names: &[&str]) -> Markup {
@@ -107,7 +105,7 @@ fn log(draft: &Draft<'_>, name: &str, left: usize) -> Markup {
     html! {
         details.log open[bytes != Some(0)] id=[anchor(name)] {
             summary {
-                h3 { (draft.text(name)) }
+                h3 { (text(name)) }
                 span.aside {
                     @match bytes {
                         Some(0) => "empty",
@@ -125,7 +123,7 @@ fn log(draft: &Draft<'_>, name: &str, left: usize) -> Markup {
                     div.lines tabindex="0" role="group" aria-label="Lines of the log" {
                         div.counted { (PreEscaped(&shown.head)) }
                         @if shown.left_out > 0 {
-                            p.cut { (shown.left_out) " bytes are left out here; they stand in " code { (draft.text(name)) } "." }
+                            p.cut { (shown.left_out) " bytes are left out here; they stand in " code { (text(name)) } "." }
                             div { (PreEscaped(&shown.tail)) }
                         }
                     }

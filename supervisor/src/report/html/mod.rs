@@ -47,14 +47,6 @@ pub(super) struct Draft<'a> {
     artifacts: &'a dyn Artifacts,
 }
 
-impl Draft<'_> {
-    /// A value that is not Proctor's own, clipped.
-    #[expect(clippy::unused_self, reason = "reads as what it is where pages are written")]
-    fn text(&self, value: &str) -> Markup {
-        text(value)
-    }
-}
-
 /// The whole page. The report's own entries for what is rendered from it (`report.md`, `report.html`) are left out of
 /// account: the page is made before they are known.
 #[must_use]

@@ -3,9 +3,8 @@
 use maud::{Markup, html};
 
 use super::{Draft, bounded, code, optional, rest, table, text};
-use crate::evidence::NonceSource;
-use crate::report::markdown::AUTHENTICITY;
 use crate::report::units::size;
+use crate::report::words;
 
 /// Share of the page, bytes of markup, and most artifacts.
 const ROOM: usize = 250_000;
@@ -15,10 +14,6 @@ const MOST: usize = 500;
 pub(super) fn section(draft: &Draft<'_>) -> Markup {
     let report = draft.report;
     let fresh = &report.freshness;
-    let nonce = match fresh.nonce_source {
-        NonceSource::Caller => "given by the caller",
-        NonceSource::Own => "drawn by Proctor itself",
-    };
     let host = &report.host;
     let (artifacts, left) = bounded(&report.digest_manifest, (MOST, ROOM), |one| {
         html! {
@@ -32,10 +27,10 @@ pub(super) fn section(draft: &Draft<'_>) -> Markup {
     html! {
         section #origin aria-labelledby="h-origin" {
             h2 #h-origin { "Provenance" }
-            p.authenticity { (AUTHENTICITY) }
+            p.authenticity { (words::AUTHENTICITY) }
             dl.facts.ids {
                 div { dt { "Run" } dd { (code(&report.run_id)) } }
-                div { dt { "Nonce, " (nonce) } dd { (code(&fresh.nonce)) } }
+                div { dt { "Nonce, " (words::nonce(fresh.nonce_source)) } dd { (code(&fresh.nonce)) } }
                 div { dt { "Base commit" } dd { (optional(report.base_commit.as_deref())) } }
                 div { dt { "Base tree" } dd { (optional(report.base_tree.as_deref())) } }
                 div { dt { "Result tree" } dd { (optional(report.result_tree.as_deref())) } }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
-use super::{Draft, bounded, clipped, code, optional, rest, table, text, text_of};
-use crate::report::{DenialInfo, Observed, is_landlock};
+use super::{Draft, bounded, code, optional, rest, table, text, text_of};
+use crate::report::{DenialInfo, Observed, is_landlock, words};
 
 /// Share of the page of each list, bytes of markup, and most entries.
 const ROOM: usize = 120_000;
@@ -74,10 +74,10 @@ pub(super) fn section(draft: &Draft<'_>) -> Markup {
         section #sandbox aria-labelledby="h-sandbox" {
             h2 #h-sandbox { "Sandbox" }
             dl.facts {
-                div { dt { "Level" } dd { @match &sandbox.level { Some(level) => (code(level)), None => "none was made" } } }
+                div { dt { "Level" } dd { @match &sandbox.level { Some(level) => (code(level)), None => (words::NO_SANDBOX) } } }
                 div { dt { "Network" } dd {
                     (code(&sandbox.network))
-                    @if sandbox.network == "host" { " " strong { "the host's own network: a weakness" } }
+                    @if sandbox.network == "host" { " " strong { (words::HOST_NETWORK) } }
                 } }
                 @if let Some(why) = &sandbox.why_not_full {
                     div.long { dt { "Level full is not to be had here" } dd { (text_of(why, 1000)) } }
@@ -115,7 +115,7 @@ fn observed(all: &BTreeMap<String, BTreeMap<String, Observed>>) -> Markup {
                 td { (text(&kind.replace('_', " "))) }
                 td.number { @if one.completeness == "absent" { "–" } @else { (one.count) } }
                 td { (text(&one.completeness)) @if one.left_out > 0 { ", " (one.left_out) " counted alone" } }
-                td { @if let Some(note) = &one.note { (text_of(&clipped(note, 500), 500)) } }
+                td { @if let Some(note) = &one.note { (text_of(note, 500)) } }
             }
         }
     });
