@@ -1,5 +1,7 @@
 // Opens one page in the browser as its readers would, and records whatever a page of evidence must not do: reach for
 // anything but itself, break its own policy, run what is not its own, print an error, move while it is read.
+import { accessSync, constants } from "node:fs";
+import { delimiter, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { chromium } from "playwright-core";
 
@@ -8,7 +10,16 @@ const FLAGS = [
   "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND",
 ];
 
-export const launch = () => chromium.launch({ executablePath: "/usr/bin/chromium", args: FLAGS });
+// The first of this name on PATH.
+const found = () => {
+  for (const dir of (process.env.PATH ?? "").split(delimiter)) {
+    const file = join(dir || ".", "chromium");
+    try { accessSync(file, constants.X_OK); return file; } catch { /* Not in this one. */ }
+  }
+  throw new Error("there is no chromium on PATH: install Debian's package chromium");
+};
+
+export const launch = () => chromium.launch({ executablePath: found(), args: FLAGS });
 
 // `look`: width, scheme, script (false switches scripts off). Gives the page and what was recorded of it.
 export const open = async (browser, file, look = {}) => {

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what drives the browser in the tests of report.html into DIR: playwright-core from npm at one pinned version
 # (package-lock.json holds its digest; it brings no browser of its own and downloads none) and this directory's scripts.
-# The browser is Debian's chromium. Needs npm and, when something is missing, a network.
+# The browser is the chromium of PATH. Needs npm and, when something is missing, a network.
 #
 #   sh tests/browser/install.sh DIR
 set -eu

@@ -12,35 +12,38 @@ use crate::support::{each, events, fails, passes, sh, verifies};
 
 const MEND: &str = "echo mended > src/value.txt";
 
-/// Runs it and tells the most memory that Proctor itself used, in KiB. (What it started was reaped by it, and counts
-/// apart: in `RUSAGE_CHILDREN` of its own.)
+/// Runs a program, ends as it ended, and writes what wait4(2) says of the most memory, KiB, to a file. It is small itself:
+/// what the program was before its execve(2) counts too.
+const MEASURE: &str = "
+import os, sys
+pid = os.fork()
+if pid == 0:
+    os.execvp(sys.argv[2], sys.argv[2:])
+_, status, usage = os.wait4(pid, 0)
+with open(sys.argv[1], 'w') as file:
+    file.write(str(usage.ru_maxrss))
+if os.WIFSIGNALED(status):
+    os.kill(os.getpid(), os.WTERMSIG(status))
+sys.exit(os.waitstatus_to_exitcode(status))
+";
+
+/// Runs it and tells the most memory that Proctor, or any one process that it waited for, used, in KiB: the kernel's own
+/// account at its end.
 fn measured(mut call: Proctor) -> (Outcome, u64) {
-    let mut child = call.command().spawn().expect("starting proctor");
-    let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-    let errors = std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        err.read_to_end(&mut bytes).map(|_| bytes)
-    });
-    let status_file = format!("/proc/{}/status", child.id());
-    let mut peak = 0;
-    let status = loop {
-        // The peak never falls, so that the last look before the end is enough.
-        if let Ok(text) = std::fs::read_to_string(&status_file) {
-            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-            let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
-            peak = peak.max(kib.unwrap_or(0));
-        }
-        if let Some(status) = child.try_wait().expect("waiting") {
-            break status;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    };
-    let mut stdout = Vec::new();
-    out.read_to_end(&mut stdout).expect("stdout");
-    let stderr = errors.join().expect("a reader").expect("stderr");
-    assert_eq!(status.signal(), None);
+    let dir = tempfile::tempdir().expect("a directory");
+    let peak = dir.path().join("peak");
+    let inner = call.command();
+    let mut command = std::process::Command::new("python3");
+    command.args(["-I", "-c", MEASURE]).arg(&peak).arg(inner.get_program()).args(inner.get_args());
+    command.env_clear().envs(inner.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    command.current_dir(inner.get_current_dir().expect("a directory")).stdin(std::process::Stdio::null());
+    let output = command.output().expect("starting python3");
+    assert_eq!(output.status.signal(), None);
+    let outcome = Outcome::of(output);
+    let peak = std::fs::read_to_string(&peak).unwrap_or_else(|e| panic!("{e}: {outcome:#?}"));
+    let peak = peak.parse().expect("KiB");
     assert!(peak > 1000, "the peak was not seen: {peak}");
-    (Outcome::of(std::process::Output { status, stdout, stderr }), peak)
+    (outcome, peak)
 }
 
 /// SHA-256 and size of an artifact, read in pieces.

@@ -198,8 +198,10 @@ fn where_the_reader_cannot_be_confined_nothing_is_read_and_the_mend_is_named() {
 }
 
 #[test]
+#[expect(clippy::print_stderr, reason = "a skip is said by its name")]
 fn root_reads_what_belongs_to_others_and_its_own_without_capabilities() {
     if !users().contains(&User::Root) {
+        eprintln!("skipped: only root can give a program some of root's capabilities");
         return;
     }
     let (root, other) = (World::new(User::Root), World::new(User::Ordinary));
