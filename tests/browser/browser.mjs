@@ -35,6 +35,9 @@ export const open = async (browser, file, look = {}) => {
   await context.addInitScript(() => {
     globalThis.__broken = [];
     globalThis.__shift = 0;
+    // Told at once: what ran may be gone with its page before anybody asks.
+    let pwned = null;
+    Object.defineProperty(globalThis, "pwned", { get: () => pwned, set: (value) => { pwned = value; console.debug("pwned"); } });
     addEventListener("securitypolicyviolation", (event) => globalThis.__broken.push(`${event.violatedDirective}: ${event.blockedURI} ${event.sample}`));
     new PerformanceObserver((list) => { for (const one of list.getEntries()) if (!one.hadRecentInput) globalThis.__shift += one.value; }).observe({ type: "layout-shift", buffered: true });
   });
@@ -42,7 +45,10 @@ export const open = async (browser, file, look = {}) => {
   context.on("page", (other) => seen.problems.push(`a window opened: ${other.url()}`));
   page.on("request", (request) => { if (request.url() !== url) seen.requests.push(request.url()); });
   page.on("framenavigated", (frame) => { if (frame !== page.mainFrame() || frame.url().split("#")[0] !== url) seen.problems.push(`went to ${frame.url()}`); });
-  page.on("console", (message) => { if (["error", "warning"].includes(message.type())) seen.problems.push(`console: ${message.text()}`); });
+  page.on("console", (message) => {
+    if (message.type() === "debug" && message.text() === "pwned") seen.problems.push("ran: it says so");
+    if (["error", "warning"].includes(message.type())) seen.problems.push(`console: ${message.text()}`);
+  });
   page.on("pageerror", (error) => seen.problems.push(`error: ${error.message}`));
   page.on("dialog", (dialog) => { seen.problems.push(`dialog: ${dialog.message()}`); dialog.dismiss(); });
   page.on("download", (download) => seen.problems.push(`download: ${download.url()}`));
@@ -52,7 +58,9 @@ export const open = async (browser, file, look = {}) => {
 
 // What the page did that it must not have done.
 export const misdeeds = async ({ page, seen }) => {
-  const inside = await page.evaluate(() => ({ broken: globalThis.__broken ?? [], pwned: globalThis.pwned ?? null }));
+  const inside = await page
+    .evaluate(() => ({ broken: globalThis.__broken ?? [], pwned: globalThis.pwned ?? null }))
+    .catch((error) => ({ broken: [`gone: ${error.message}`], pwned: null }));
   const all = [...seen.requests.map((url) => `request: ${url}`), ...seen.problems, ...inside.broken.map((one) => `policy: ${one}`)];
   if (inside.pwned !== null) all.push(`ran: ${inside.pwned}`);
   return all;
