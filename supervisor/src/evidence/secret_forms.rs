@@ -42,7 +42,7 @@ pub(super) fn forms(value: &[u8]) -> BTreeSet<Vec<u8>> {
         forms.extend(html_escaped(text).into_iter().map(String::into_bytes));
         // Of programs in Rust, and Proctor's own.
         let quoted = format!("{text:?}");
-        forms.insert(quoted[1..quoted.len() - 1].as_bytes().to_vec());
+        forms.insert(quoted.as_bytes()[1..quoted.len() - 1].to_vec());
         forms.insert(escape::terminal(text).into_bytes());
         let units: Vec<u16> = text.encode_utf16().collect();
         forms.insert(units.iter().flat_map(|unit| unit.to_le_bytes()).collect());
