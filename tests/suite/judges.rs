@@ -276,6 +276,30 @@ fn a_backend_cannot_answer_its_own_request() {
 }
 
 #[test]
+fn many_requests_are_all_denied_by_who_denies_them_and_do_not_flood_who_watches() {
+    each(|repo| {
+        let scenario = r#"
+            [[step]]
+            do = "shell"
+            command = """echo mended > src/value.txt; echo '{"fake":"turn.started"}'
+            seq 60 | sed 's/.*/{"fake":"approval.requested","id":"n&","subject":"rm -rf &"}/'; echo '{"fake":"turn.completed"}'"""
+        "#;
+        let outcome = fake_text(repo, &["--no-test"], scenario).run();
+        let all = ["approval_denied"; 60];
+        fails(&outcome, repo, 1, &all, &["backend:approval.requested", "approval.denied"]);
+        let report = outcome.report();
+        let became: Vec<&Value> =
+            report["approvals"].as_array().unwrap().iter().map(|one| &one["outcome"]).collect();
+        assert_eq!(became, vec!["denied"; 60], "whether its backend waited or not");
+        for what in ["approval.requested", "approval.denied"] {
+            let lines: Vec<&str> = outcome.stderr.lines().filter(|line| line.contains(what)).collect();
+            assert_eq!(lines.len(), 21, "{what}: {lines:#?}");
+            assert!(lines[20].ends_with(&format!("{what}: 40 more")), "{lines:#?}");
+        }
+    });
+}
+
+#[test]
 fn a_request_that_nobody_answered_is_no_pass_though_the_backend_goes_on() {
     each(|repo| {
         let answers = repo.world().write("answers", "");

@@ -195,6 +195,13 @@ fn a_patch_that_is_too_large_is_no_result() {
         let outcome = sh(repo, &options, "head -c 100000 /dev/urandom > blob; echo x > AGENTS.md").run();
         fails(&outcome, repo, 1, &["output_limit", "disallowed_file"], &["limit.exceeded", "policy.denied"]);
         exceeded(&outcome, "patch", "--max-patch");
+        // The backend ended well: what it left is too much.
+        let phases = [
+            &events(&outcome, "limit.exceeded", "supervisor")[0]["data"]["phase"],
+            &blocker(&outcome, "output_limit")["detail"]["phase"],
+        ]
+        .map(|phase| phase.as_str().map(str::to_owned));
+        assert_eq!(phases, [Some("changes".to_owned()), Some("changes".to_owned())]);
         assert_eq!(outcome.artifact("patch.diff"), b"");
         assert_eq!(outcome.report()["result_tree"], Value::Null);
         // A file that takes no room, and more memory than a patch of that size may.
