@@ -3,6 +3,8 @@
 
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 
 use harness::{Outcome, Proctor, TestRepo, World, users};
 use sha2::{Digest, Sha256};
@@ -27,17 +29,22 @@ if os.WIFSIGNALED(status):
 sys.exit(os.waitstatus_to_exitcode(status))
 ";
 
+/// Runs a call by a script that gets its program and arguments, as the suite's own user until then.
+fn by_python(script: &str, first: Option<&Path>, mut call: Proctor) -> Output {
+    let inner = call.command();
+    let mut command = Command::new("python3");
+    command.args(["-I", "-c", script]).args(first).arg(inner.get_program()).args(inner.get_args());
+    command.env_clear().envs(inner.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    command.current_dir(inner.get_current_dir().expect("a directory")).stdin(Stdio::null());
+    command.output().expect("starting python3")
+}
+
 /// Runs it and tells the most memory that Proctor, or any one process that it waited for, used, in KiB: the kernel's own
 /// account at its end.
-fn measured(mut call: Proctor) -> (Outcome, u64) {
+fn measured(call: Proctor) -> (Outcome, u64) {
     let dir = tempfile::tempdir().expect("a directory");
     let peak = dir.path().join("peak");
-    let inner = call.command();
-    let mut command = std::process::Command::new("python3");
-    command.args(["-I", "-c", MEASURE]).arg(&peak).arg(inner.get_program()).args(inner.get_args());
-    command.env_clear().envs(inner.get_envs().filter_map(|(key, value)| Some((key, value?))));
-    command.current_dir(inner.get_current_dir().expect("a directory")).stdin(std::process::Stdio::null());
-    let output = command.output().expect("starting python3");
+    let output = by_python(MEASURE, Some(&peak), call);
     assert_eq!(output.status.signal(), None);
     let outcome = Outcome::of(output);
     let peak = std::fs::read_to_string(&peak).unwrap_or_else(|e| panic!("{e}: {outcome:#?}"));
@@ -45,6 +52,9 @@ fn measured(mut call: Proctor) -> (Outcome, u64) {
     assert!(peak > 1000, "the peak was not seen: {peak}");
     (outcome, peak)
 }
+
+/// Runs a program on a terminal of its own, prints what it shows there and ends as it ended.
+const ON_TERMINAL: &str = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
 
 /// SHA-256 and size of an artifact, read in pieces.
 fn digest(outcome: &Outcome, name: &str) -> (String, u64) {
@@ -267,6 +277,17 @@ fn file_names_that_are_no_text_or_steer_a_terminal_are_told_exactly_and_shown_sa
         assert!(exact.contains(&"c3JjL2QbWzMxbf8vZg=="), "{exact:?}");
         assert_eq!(events(&outcome, "file.changed", "supervisor").len(), 9);
         shown(&outcome, repo);
+        // On a terminal JSON says the same, without a character that steers it; elsewhere it is the file.
+        let json = ["--json", "report"];
+        let said = proctor(repo.world()).args(json).arg(outcome.evidence());
+        let said = Outcome::of(by_python(ON_TERMINAL, None, said));
+        assert_eq!(said.code, Some(0), "{said:#?}");
+        let text = said.stdout.replace("\r\n", "\n");
+        assert!(text.contains("bidi\\u202egnp.exe"), "{text}");
+        harmless("proctor --json report", text.as_bytes());
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).expect(&text), report);
+        let said = proctor(repo.world()).args(json).arg(outcome.evidence()).run();
+        assert_eq!(said.stdout, outcome.text("report.json"));
         let diff = proctor(repo.world()).arg("diff").arg(outcome.evidence()).run();
         assert_eq!(diff.code, Some(0), "{diff:#?}");
         // Git takes the patch, names and all.
