@@ -114,6 +114,15 @@ impl ExitCode {
         if other.rank() > self.rank() { other } else { self }
     }
 
+    /// The code of what a signal ended.
+    #[must_use]
+    pub const fn of_signal(signal: StopSignal) -> Self {
+        match signal {
+            StopSignal::Int => Self::Interrupted,
+            StopSignal::Term => Self::Terminated,
+        }
+    }
+
     /// The code that a blocker leads to. `stop` is the signal behind `interrupted`; without one it counts as SIGTERM.
     #[must_use]
     pub const fn of(code: BlockerCode, stop: Option<StopSignal>) -> Self {
@@ -141,8 +150,8 @@ impl ExitCode {
             }
             B::ArtifactWriteFailed | B::EvidenceInvalid => Self::Evidence,
             B::Interrupted => match stop {
-                Some(StopSignal::Int) => Self::Interrupted,
-                Some(StopSignal::Term) | None => Self::Terminated,
+                Some(signal) => Self::of_signal(signal),
+                None => Self::Terminated,
             },
         }
     }

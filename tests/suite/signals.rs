@@ -135,6 +135,15 @@ fn while_an_approval_is_waited_for() {
     });
 }
 
+/// Waits until something is so; it must be soon.
+fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !so() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Waits for the process to end; it must soon.
 fn soon(mut child: std::process::Child) -> Outcome {
     let deadline = Instant::now() + Duration::from_secs(20);
@@ -157,12 +166,19 @@ fn a_second_signal_kills_what_runs_and_a_third_ends_proctor() {
         let marker = marker_of(repo, "THIRD");
         let variable = format!("MARKER={marker}");
         let options = ["--no-test", "--mutation", "discard", "--grace", "60s", "--env", &variable];
-        // The second one while another reason has begun the grace time.
+        // The second one while another reason has begun the grace time; the first one has been heard when that was said.
         let timed = [&options[..], &["--timeout", "300ms"]].concat();
-        let outcome = meanwhile_with(sh(repo, &timed, stubborn), |pid| {
-            std::thread::sleep(Duration::from_millis(600));
+        let log = repo.world().path("said");
+        let mut proctor = sh(repo, &timed, stubborn);
+        proctor.command().stderr(std::fs::File::create(&log).unwrap());
+        let outcome = meanwhile_with(proctor, |pid| {
+            let expired = |run: PathBuf| {
+                std::fs::read_to_string(run.join("events.normalized.jsonl"))
+                    .is_ok_and(|text| text.contains("\"timeout.expired\""))
+            };
+            until("timeout.expired", || only_run(repo).is_some_and(expired));
             signal(pid, Signal::TERM);
-            std::thread::sleep(Duration::from_millis(100));
+            until("the first signal", || std::fs::read_to_string(&log).unwrap().contains("SIGTERM: "));
             signal(pid, Signal::TERM);
         });
         fails(&outcome, repo, 143, &["interrupted", "timeout"], &["timeout.expired"]);
@@ -191,6 +207,86 @@ fn a_second_signal_kills_what_runs_and_a_third_ends_proctor() {
         let verified = crate::proctor(repo.world()).arg("verify").arg(run).run();
         assert_eq!(verified.code, Some(4), "{verified:#?}");
         crate::gc::nothing_left_of(repo);
+    });
+}
+
+/// A pipe that takes nothing more: whoever writes to it waits as long as the reading end, the first, is there.
+fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let size = rustix::pipe::fcntl_getpipe_size(&writer).unwrap();
+    std::io::Write::write_all(&mut writer, &vec![b'x'; size]).unwrap();
+    (reader, writer)
+}
+
+/// Sends a signal again and again until the process ends, which it must.
+fn ended_by(mut child: std::process::Child, which: Signal) -> Option<i32> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("{which:?} does not end it");
+        }
+        signal(child.id(), which);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn once_the_report_stands_the_first_signal_ends_it_with_the_verdicts_code_whatever_it_waits_for() {
+    each(|repo| {
+        let log = repo.world().path("said");
+        for which in [Signal::INT, Signal::TERM, Signal::HUP] {
+            for (script, code) in [("echo mended > src/value.txt", 0), ("true", 1)] {
+                let (reader, writer) = full_pipe();
+                let mut proctor = sh(repo, &["--json", "--test", "sh check.sh"], script);
+                proctor.command().stdout(writer).stderr(std::fs::File::create(&log).unwrap());
+                let mut child = proctor.spawn();
+                let summary = ["PASS ", "FAIL "][usize::from(code == 1)];
+                until(summary, || std::fs::read_to_string(&log).unwrap().contains(summary));
+                assert_eq!(child.try_wait().unwrap(), None, "it waits for its reader");
+                signal(child.id(), which);
+                assert_eq!(soon(child).code, Some(code), "{which:?}");
+                let run = only_run(repo).unwrap();
+                let verified = crate::proctor(repo.world()).arg("verify").arg(&run).run();
+                assert_eq!(verified.code, Some(0), "{verified:#?}");
+                std::fs::remove_dir_all(run).unwrap();
+                drop(reader);
+            }
+        }
+    });
+}
+
+#[test]
+fn signals_also_end_what_has_nothing_to_run_any_more_and_cannot_say_so() {
+    each(|repo| {
+        let taken = repo.world().write("taken/file", "x");
+        let taken = taken.parent().unwrap().display().to_string();
+        for which in [Signal::INT, Signal::TERM, Signal::HUP] {
+            let code = if which == Signal::INT { 130 } else { 143 };
+            for matrix in [false, true] {
+                let (reader, writer) = full_pipe();
+                let mut proctor = if matrix {
+                    crate::proctor(repo.world()).args(["matrix", "no-diff"])
+                } else {
+                    sh(repo, &["--no-test", "--evidence", &taken], "true")
+                };
+                proctor.command().stderr(writer).stdout(Stdio::null());
+                let child = proctor.spawn();
+                // Handlers are there.
+                let status = format!("/proc/{}/status", child.id());
+                until("handlers", || {
+                    let caught = std::fs::read_to_string(&status).unwrap();
+                    let mask = caught.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+                    let mask = u64::from_str_radix(mask.trim(), 16).unwrap();
+                    [1, 2, 15].iter().all(|number| mask & (1 << (number - 1)) != 0)
+                });
+                assert_eq!(ended_by(child, which), Some(code), "{which:?}, matrix: {matrix}");
+                drop(reader);
+            }
+        }
     });
 }
 

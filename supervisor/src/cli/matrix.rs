@@ -10,7 +10,6 @@ use std::sync::Arc;
 use clap::Args;
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::output;
 use crate::exit::{ExitCode, StopSignal};
@@ -18,6 +17,7 @@ use crate::matrix::fixture::Engine;
 use crate::matrix::set::{Row, Set};
 use crate::matrix::{self, Expected, Got, How, RowResult, State, Stop};
 use crate::profile::engine;
+use crate::run::interrupt::{Signals, leave};
 
 /// Options of `matrix`.
 #[derive(Debug, Args)]
@@ -134,6 +134,7 @@ pub(super) fn run(args: &MatrixArgs, json: bool) -> ExitCode {
     let table = Table::new(&rows, engine);
     table.head();
     let mut results = matrix::run(&set, &rows, &how, &stop, |result| table.row(result));
+    stop.over();
     if args.keep.is_none() {
         // It goes with the temporary directory.
         results.iter_mut().for_each(|result| result.evidence = None);
@@ -214,24 +215,21 @@ impl Place {
     }
 }
 
-/// Notes the signals that ask to end, from now on, in a thread of its own.
+/// Notes the signals that ask to end, from now on, in a thread of its own; the last one ends this process.
 fn listen(stop: &Arc<Stop>) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let entered = runtime.enter();
-    let mut int = signal(SignalKind::interrupt())?;
-    let mut term = signal(SignalKind::terminate())?;
-    let mut hup = signal(SignalKind::hangup())?;
+    let mut signals = Signals::new()?;
     drop(entered);
     let stop = Arc::clone(stop);
     let notes = move || {
         runtime.block_on(async {
             loop {
-                let got = tokio::select! {
-                    _ = int.recv() => StopSignal::Int,
-                    _ = term.recv() => StopSignal::Term,
-                    _ = hup.recv() => StopSignal::Term,
-                };
-                stop.signal(got);
+                stop.signal(signals.next().await);
+                if let (true, Some(first)) = (stop.is_last(), stop.first()) {
+                    // The rows end with this process, as they do when it is killed.
+                    leave(ExitCode::of_signal(first));
+                }
             }
         });
     };
@@ -257,8 +255,7 @@ fn verdict(results: &[RowResult], named: bool, stop: Option<StopSignal>) -> Exit
         code = code.worst(ExitCode::Fail);
     }
     match stop {
-        Some(StopSignal::Int) => code.worst(ExitCode::Interrupted),
-        Some(StopSignal::Term) => code.worst(ExitCode::Terminated),
+        Some(signal) => code.worst(ExitCode::of_signal(signal)),
         None => code,
     }
 }

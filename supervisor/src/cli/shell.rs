@@ -8,7 +8,7 @@ use proctor_sandbox::launch::Launcher;
 use super::output;
 use super::run::{Prepared, prepare};
 use super::run_args::RunArgs;
-use crate::exit::{ExitCode, StopSignal};
+use crate::exit::ExitCode;
 use crate::run::sandbox::StartError;
 use crate::run::shell::{ShellEnd, ShellError, shell};
 
@@ -45,11 +45,7 @@ pub(super) fn run(mut args: RunArgs) -> process::ExitCode {
         }
         Ok(ShellEnd::Stopped(signal)) => {
             output::note(format_args!("proctor: ended by {}; its changes were thrown away.", signal.name()));
-            let code = match signal {
-                StopSignal::Int => ExitCode::Interrupted,
-                StopSignal::Term => ExitCode::Terminated,
-            };
-            code.into()
+            ExitCode::of_signal(signal).into()
         }
         Ok(ShellEnd::TooLarge(what)) => {
             output::note(format_args!("proctor: ended, because {what}; its changes were thrown away."));

@@ -15,7 +15,7 @@ pub mod set;
 mod tree;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 
 use serde::Serialize;
@@ -82,6 +82,7 @@ pub struct RowResult {
 pub struct Stop {
     first: AtomicU8,
     count: AtomicUsize,
+    over: AtomicBool,
 }
 
 impl Stop {
@@ -102,6 +103,16 @@ impl Stop {
             1 => Some(StopSignal::Int),
             _ => Some(StopSignal::Term),
         }
+    }
+
+    /// No row is under way any more: there is nothing left that a signal would have to end.
+    pub fn over(&self) {
+        self.over.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the process itself is to end, because of a signal that no row is there for, or of the third.
+    pub fn is_last(&self) -> bool {
+        self.count() >= crate::run::interrupt::LAST || self.count() > 0 && self.over.load(Ordering::SeqCst)
     }
 
     fn count(&self) -> usize {

@@ -114,6 +114,10 @@ impl Run<'_> {
         if !defects.is_empty() {
             exit = exit.worst(ExitCode::Defect);
         }
+        // What a run was to teach is still to be told: its exit code is not this one.
+        if !self.plan.learning {
+            interrupt.settle(exit);
+        }
         let evidence = self.evidence.path().to_owned();
         let tree = self.plan.repo.root_path().to_owned();
         let backend = self.traced.iter().find(|(role, _)| *role == "backend");

@@ -1,21 +1,22 @@
 //! SIGINT, SIGTERM and SIGHUP as the run sees them. The first asks to end; a second one takes the grace away from
-//! whatever is still running in a sandbox; a third one ends Proctor itself, wherever it is. What a signal means for the
-//! run is decided elsewhere.
+//! whatever is still running in a sandbox; a third one ends Proctor itself, wherever it is. Once there is nothing left to
+//! end, the next one ends Proctor. What a signal means for the run is decided elsewhere.
 //!
-//! They are heard by a thread of their own: what the run's thread is at (a copy, a survey, a disk that hangs) must not
-//! keep the last one from ending it.
+//! They are heard by a thread of their own, to the end of the process: what the run's thread is at (a copy, a survey, a
+//! disk that hangs, a reader that does not read) must not keep the last one from ending it, and handlers that nobody
+//! listens behind would make Proctor immune.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::exit::{ExitCode, StopSignal};
 
 /// Signals after which nothing more is waited for.
-const LAST: u32 = 3;
+pub(crate) const LAST: usize = 3;
 
 /// Whether a signal has come: for work that does not wait, and so cannot be told.
 #[derive(Debug, Clone, Default)]
@@ -33,31 +34,38 @@ impl StopFlag {
     }
 }
 
-/// Whether the third signal ends the process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Last {
-    /// It does: with the first one's exit code, and without a report.
-    Exits,
-    /// It does not: somebody has a terminal to put right.
-    Waits,
+/// What is put right before the process ends by a signal: somebody's terminal.
+pub(super) type PutRight = Box<dyn Fn() + Send>;
+
+/// What the listening thread must know of the run.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Nobody asks for signals any more.
+    over: AtomicBool,
+    /// What the run came to, once that stands.
+    settled: Mutex<Option<ExitCode>>,
 }
 
-/// The signals that end a run from outside.
+/// The signals that end a run from outside. When this value goes, the next one ends the process.
 pub(super) struct Interrupt {
     signals: mpsc::UnboundedReceiver<StopSignal>,
     first: Option<StopSignal>,
     flag: StopFlag,
+    shared: Arc<Shared>,
 }
 
 impl Interrupt {
     /// Takes the signals over from now on; and SIGXFSZ (setrlimit(2), RLIMIT_FSIZE), which would kill the supervisor
     /// where it can still say that evidence could not be written: with a handler, write(2) fails with EFBIG instead.
+    /// `put_right` is done before the process ends by a signal.
     ///
     /// # Errors
     /// No handler could be installed, or no thread is to be had.
-    pub(super) fn new(last: Last) -> io::Result<Self> {
+    pub(super) fn new(put_right: PutRight) -> io::Result<Self> {
         let flag = StopFlag::default();
         let seen = flag.clone();
+        let shared = Arc::new(Shared::default());
+        let told = Arc::clone(&shared);
         let (send, signals) = mpsc::unbounded_channel();
         let (ready, installed) = std::sync::mpsc::sync_channel(1);
         std::thread::Builder::new().name("signals".into()).spawn(move || {
@@ -65,10 +73,15 @@ impl Interrupt {
                 Ok(runtime) => runtime,
                 Err(error) => return drop(ready.send(Err(error))),
             };
-            runtime.block_on(hear(&send, &seen, last, &ready));
+            runtime.block_on(hear(&send, &seen, &told, &ready, &put_right));
         })?;
         installed.recv().map_err(|_| io::Error::other("the thread that hears signals is gone"))??;
-        Ok(Self { signals, first: None, flag })
+        Ok(Self { signals, first: None, flag, shared })
+    }
+
+    /// The run has come to its end, and its report stands: this is the exit code, whatever signals come.
+    pub(super) fn settle(&self, code: ExitCode) {
+        *self.shared.settled.lock().unwrap_or_else(PoisonError::into_inner) = Some(code);
     }
 
     /// What work that does not wait asks.
@@ -80,7 +93,7 @@ impl Interrupt {
     pub(super) async fn next(&mut self) -> StopSignal {
         match self.signals.recv().await {
             Some(got) => *self.first.get_or_insert(got),
-            // The thread ends with this value; without it there is nothing to wait for.
+            // The thread is gone; without it there is nothing to wait for.
             None => std::future::pending().await,
         }
     }
@@ -94,53 +107,80 @@ impl Interrupt {
     }
 }
 
-/// Hears signals until nobody wants to know.
+impl Drop for Interrupt {
+    fn drop(&mut self) {
+        self.shared.over.store(true, Ordering::Release);
+    }
+}
+
+/// Hears signals for ever.
 async fn hear(
     send: &mpsc::UnboundedSender<StopSignal>,
     seen: &StopFlag,
-    last: Last,
+    shared: &Shared,
     ready: &std::sync::mpsc::SyncSender<io::Result<()>>,
+    put_right: &PutRight,
 ) {
     let install = || {
         // The handler stays when the stream of its signals goes.
         let _ = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
-        // nohup(1) asks for this one to mean nothing.
-        let hangup =
-            if is_ignored(SignalKind::hangup())? { None } else { Some(signal(SignalKind::hangup())?) };
-        Ok((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, hangup))
+        Signals::new()
     };
-    let (mut int, mut term, mut hangup) = match install() {
-        Ok(streams) => streams,
+    let mut signals = match install() {
+        Ok(signals) => signals,
         Err(error) => return drop(ready.send(Err(error))),
     };
     let _ = ready.send(Ok(()));
     let mut first = None;
     let mut count = 0;
     loop {
-        let got = tokio::select! {
-            _ = int.recv() => StopSignal::Int,
-            _ = term.recv() => StopSignal::Term,
-            _ = async { match hangup.as_mut() { Some(h) => h.recv().await, None => std::future::pending().await } } => StopSignal::Term,
-            () = send.closed() => return,
-        };
+        let got = signals.next().await;
         count += 1;
         let first = *first.get_or_insert(got);
         // Told before it is shown: whoever sees the flag finds the signal.
         let _ = send.send(got);
         seen.0.store(true, Ordering::Release);
-        if count >= LAST && last == Last::Exits {
-            leave(first);
+        if count >= LAST || shared.over.load(Ordering::Acquire) {
+            put_right();
+            let settled = *shared.settled.lock().unwrap_or_else(PoisonError::into_inner);
+            leave(settled.unwrap_or_else(|| ExitCode::of_signal(first)));
+        }
+    }
+}
+
+/// The signals that ask to end, with handlers in place.
+pub(crate) struct Signals {
+    int: Signal,
+    term: Signal,
+    hangup: Option<Signal>,
+}
+
+impl Signals {
+    /// Installs the handlers. Within a runtime that does I/O.
+    ///
+    /// # Errors
+    /// One cannot be installed.
+    pub(crate) fn new() -> io::Result<Self> {
+        // nohup(1) asks for this one to mean nothing.
+        let hangup =
+            if is_ignored(SignalKind::hangup())? { None } else { Some(signal(SignalKind::hangup())?) };
+        Ok(Self { int: signal(SignalKind::interrupt())?, term: signal(SignalKind::terminate())?, hangup })
+    }
+
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) -> StopSignal {
+        let hangup = &mut self.hangup;
+        tokio::select! {
+            _ = self.int.recv() => StopSignal::Int,
+            _ = self.term.recv() => StopSignal::Term,
+            _ = async { match hangup.as_mut() { Some(h) => h.recv().await, None => std::future::pending().await } } => StopSignal::Term,
         }
     }
 }
 
 /// Ends the process. Its sandboxes end with it, as they do when it is killed.
 #[expect(clippy::exit, reason = "the thread that would return an exit code may be what hangs")]
-fn leave(first: StopSignal) -> ! {
-    let code = match first {
-        StopSignal::Int => ExitCode::Interrupted,
-        StopSignal::Term => ExitCode::Terminated,
-    };
+pub(crate) fn leave(code: ExitCode) -> ! {
     std::process::exit(code.code().into())
 }
 
@@ -168,24 +208,5 @@ mod tests {
         let status = "Name:\tx\nSigBlk:\t0000000000000001\nSigIgn:\t0000000000001001\nSigCgt:\t0\n";
         assert!(ignored_in(status, 1) && ignored_in(status, 13));
         assert!(!ignored_in(status, 2) && !ignored_in("", 1) && !ignored_in("SigIgn:\tx\n", 1));
-    }
-
-    #[test]
-    fn the_thread_ends_with_the_value() {
-        let interrupt = Interrupt::new(Last::Waits).unwrap();
-        let named = || {
-            let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-            tasks
-                .filter(|task| {
-                    std::fs::read_to_string(task.path().join("comm")).is_ok_and(|n| n == "signals\n")
-                })
-                .count()
-        };
-        let before = named();
-        assert!(before >= 1);
-        drop(interrupt);
-        while named() >= before {
-            std::thread::yield_now();
-        }
     }
 }

@@ -15,7 +15,7 @@ mod disk_watch;
 pub mod guard;
 mod hidden;
 pub mod identity;
-mod interrupt;
+pub(crate) mod interrupt;
 pub mod level;
 mod lifecycle;
 mod limits;

@@ -20,7 +20,7 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetat
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::hidden::masks;
-use super::interrupt::{Interrupt, Last, StopFlag};
+use super::interrupt::{Interrupt, StopFlag};
 use super::level;
 use super::looks::{self, Over, Watcher};
 use super::plan::{Plan, PlanError};
@@ -121,14 +121,15 @@ pub fn shell(
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(host("the runtime"))?;
     let entered = runtime.enter();
-    let interrupt = Interrupt::new(Last::Waits).map_err(host("signal handlers"))?;
+    let theirs = own.clone();
+    let mut interrupt = Interrupt::new(Box::new(move || drop(Raw(&theirs)))).map_err(host("signal handlers"))?;
     let resized = signal(SignalKind::window_change()).map_err(host("signal handlers"))?;
     let sandbox = sandbox::start(launcher, &plan, &run_id, facts.memory, wanted)?;
     drop(slave);
     drop(entered);
     started(&sandbox.missing);
     let raw = Raw::enter(&own)?;
-    let end = runtime.block_on(attend(&sandbox, master, screen, interrupt, resized));
+    let end = runtime.block_on(attend(&sandbox, master, screen, &mut interrupt, resized));
     drop(raw);
     // A thread may still wait for a key; it ends with the process.
     runtime.shutdown_background();
@@ -201,7 +202,7 @@ async fn attend(
     sandbox: &Started,
     master: OwnedFd,
     screen: Box<dyn Write + Send>,
-    mut interrupt: Interrupt,
+    interrupt: &mut Interrupt,
     mut resized: tokio::signal::unix::Signal,
 ) -> Result<ShellEnd, ShellError> {
     let running = Arc::clone(&sandbox.running);
