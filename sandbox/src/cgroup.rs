@@ -3,8 +3,9 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
@@ -86,7 +87,7 @@ impl Cgroup {
     /// process may not make one, or the host has none.
     ///
     /// # Errors
-    /// A cgroup was made and a limit could not be written.
+    /// There is one of this name already, it could not be locked, or a limit could not be written.
     pub fn create(name: &str, limits: &CgroupLimits) -> io::Result<Option<Self>> {
         if let Some(parent) = v2_dir() {
             return Self::create_v2(&parent, name, limits);
@@ -94,7 +95,7 @@ impl Cgroup {
         let mut made = Self { v2: None, memory: None, pids: None, cpu: None, _locks: Vec::new() };
         // A directory is made only for a limit: one that nobody remembers would never be removed.
         if let Some(bytes) = limits.memory
-            && let Some((dir, lock)) = made_below(v1_dir("memory"), name)
+            && let Some((dir, lock)) = made_below(v1_dir("memory"), name)?
         {
             made._locks.push(lock);
             made.memory = Some(dir.clone());
@@ -105,14 +106,14 @@ impl Cgroup {
             }
         }
         if let Some(tasks) = limits.tasks
-            && let Some((dir, lock)) = made_below(v1_dir("pids"), name)
+            && let Some((dir, lock)) = made_below(v1_dir("pids"), name)?
         {
             made._locks.push(lock);
             made.pids = Some(dir.clone());
             write(&dir, "pids.max", &tasks.to_string())?;
         }
         if let Some(cpus) = limits.cpus
-            && let Some((dir, lock)) = made_below(v1_dir("cpu"), name)
+            && let Some((dir, lock)) = made_below(v1_dir("cpu"), name)?
         {
             made._locks.push(lock);
             made.cpu = Some(dir.clone());
@@ -126,7 +127,7 @@ impl Cgroup {
         if !hand_down(parent) {
             return Ok(None);
         }
-        let Some((dir, lock)) = made_below(Some(parent.to_owned()), name) else {
+        let Some((dir, lock)) = made_below(Some(parent.to_owned()), name)? else {
             return Ok(None);
         };
         let mut made =
@@ -292,22 +293,60 @@ fn quota(cpus: f64) -> u64 {
     ((cpus * 100_000.0) as u64).max(1_000)
 }
 
-/// Makes a cgroup and locks its directory. Whoever clears up locks it too and removes it with that: one that is gone
-/// by the time that the lock is there is made again.
-fn made_below(parent: Option<PathBuf>, name: &str) -> Option<(PathBuf, File)> {
-    let dir = parent?.join(name);
-    for _ in 0..10 {
-        fs::create_dir(&dir).ok()?;
-        let Ok(lock) = File::open(&dir) else { continue };
-        // Where it cannot be locked it cannot be by others, who then leave it alone.
-        let _ = lock.lock_shared();
-        let (here, there) = (lock.metadata().ok()?.ino(), fs::metadata(&dir).map(|meta| meta.ino()));
-        if there.is_ok_and(|there| there == here) {
-            return Some((dir, lock));
+/// How often, and after what time again, a lock is tried for: whoever clears up holds it for a moment.
+const TRIES: u32 = 50;
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// Makes a cgroup that nobody else can open, and locks its directory. Whoever clears up locks it too and removes it with
+/// that: one that is gone by the time that the lock is there is made again. `Ok(None)` where none can be made.
+fn made_below(parent: Option<PathBuf>, name: &str) -> io::Result<Option<(PathBuf, File)>> {
+    let Some(dir) = parent.map(|parent| parent.join(name)) else { return Ok(None) };
+    let failed = |what: &str, why: &dyn std::fmt::Display| {
+        io::Error::other(format!("{}: cannot {what}: {why}", dir.display()))
+    };
+    for _ in 0..TRIES {
+        // A lock can be had by whoever can open the directory: nobody but this user.
+        match fs::DirBuilder::new().mode(0o700).create(&dir) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(failed("make it", &error));
+            }
+            Err(_) => return Ok(None),
+        }
+        let lock = match File::open(&dir) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => {
+                let _ = fs::remove_dir(&dir);
+                return Err(failed("open it", &error));
+            }
+        };
+        if !locked(&lock) {
+            let _ = fs::remove_dir(&dir);
+            return Err(failed("lock it", &"another process holds a lock on it"));
+        }
+        let here = lock.metadata()?.ino();
+        if fs::metadata(&dir).is_ok_and(|there| there.ino() == here) {
+            return Ok(Some((dir, lock)));
         }
     }
-    None
+    Err(failed("keep it", &"it is removed again and again"))
 }
+
+/// A shared lock, not waited for for ever. True also where it cannot be locked at all: then it cannot be by others, who
+/// leave it alone.
+fn locked(dir: &File) -> bool {
+    for _ in 0..TRIES {
+        match dir.try_lock_shared() {
+            Err(fs::TryLockError::WouldBlock) => std::thread::sleep(AGAIN),
+            Ok(()) | Err(fs::TryLockError::Error(_)) => return true,
+        }
+    }
+    false
+}
+
+/// How long the processes of a dead sandbox are waited for, which are killed with it and die a moment later.
+const DYING: Duration = Duration::from_secs(2);
 
 /// Removes the cgroup of a sandbox that is no more; `Ok(false)` where it is somebody's still.
 ///
@@ -320,7 +359,12 @@ pub fn remove_dead(dir: &Path) -> io::Result<bool> {
         Err(fs::TryLockError::WouldBlock) => return Ok(false),
         Err(fs::TryLockError::Error(error)) => return Err(error),
     }
-    let procs = fs::read_to_string(dir.join("cgroup.procs"))?;
+    let deadline = Instant::now() + DYING;
+    let mut procs = fs::read_to_string(dir.join("cgroup.procs"))?;
+    while !procs.is_empty() && Instant::now() < deadline {
+        std::thread::sleep(AGAIN);
+        procs = fs::read_to_string(dir.join("cgroup.procs"))?;
+    }
     if !procs.is_empty() {
         let pids = procs.split_whitespace().collect::<Vec<_>>().join(", ");
         return Err(io::Error::other(format!(
@@ -337,7 +381,7 @@ impl Drop for Cgroup {
             for _ in 0..50 {
                 match fs::remove_dir(dir) {
                     Err(e) if e.raw_os_error() == Some(Errno::EBUSY as i32) => {
-                        std::thread::sleep(std::time::Duration::from_millis(2));
+                        std::thread::sleep(Duration::from_millis(2));
                     }
                     _ => break,
                 }
@@ -368,6 +412,44 @@ mod tests {
             cpu: dir,
             _locks: Vec::new(),
         })
+    }
+
+    #[test]
+    fn what_is_made_is_nobody_elses_and_a_lock_is_not_waited_for_without_end() {
+        use std::os::unix::fs::PermissionsExt;
+        let parent = tempfile::tempdir().unwrap();
+        let make = || made_below(Some(parent.path().to_owned()), "one");
+        let (dir, lock) = make().unwrap().unwrap();
+        assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
+        let error = make().unwrap_err().to_string();
+        assert!(error.contains("one: cannot make it: File exists"), "{error}");
+        let other = File::open(&dir).unwrap();
+        assert!(locked(&other), "shared");
+        drop((lock, other));
+        let theirs = File::open(&dir).unwrap();
+        theirs.lock().unwrap();
+        assert!(!locked(&File::open(&dir).unwrap()), "another holds it");
+        assert!(made_below(None, "one").unwrap().is_none());
+        assert!(made_below(Some(parent.path().join("nowhere")), "one").unwrap().is_none());
+    }
+
+    #[test]
+    fn the_dying_are_waited_for_and_the_living_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = dir.path().join("one");
+        fs::create_dir(&one).unwrap();
+        fs::write(one.join("cgroup.procs"), "17\n18\n").unwrap();
+        let error = remove_dead(&one).unwrap_err().to_string();
+        assert!(error.starts_with("processes are in it: 17, 18; "), "{error}");
+        let procs = one.join("cgroup.procs");
+        let dies = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            fs::write(procs, "").unwrap();
+        });
+        // No cgroup: its files do not go with it.
+        let error = remove_dead(&one).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::DirectoryNotEmpty, "{error}");
+        dies.join().unwrap();
     }
 
     #[test]

@@ -207,6 +207,12 @@ impl Running {
         kill(self.level, self.pidfd.as_fd(), self.status.as_fd());
     }
 
+    /// Kills every process of the sandbox and waits for their death, though not without end: for whoever lets go of what
+    /// is the sandbox's. Nothing happens where all are dead.
+    pub fn end(&self) {
+        end(self.level, self.pidfd.as_fd(), self.status.as_fd());
+    }
+
     /// Waits until every process of the sandbox is dead, and says how its program ended. Blocks; `kill` from another
     /// thread ends it.
     ///
@@ -314,7 +320,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        end(self.level, self.pidfd.as_fd(), self.status.as_fd());
+        self.end();
     }
 }
 

@@ -13,6 +13,7 @@ pub mod governance;
 pub mod matrix;
 pub mod mend;
 pub mod mutation;
+mod panics;
 pub mod profile;
 pub mod report;
 pub mod run;

@@ -5,7 +5,8 @@ use ::proctor::exit::ExitCode;
 use harness::{Outcome, Proctor, TestRepo};
 
 use crate::binary;
-use crate::support::{each, snapshot, untouched};
+use crate::support::{each, meanwhile_with, sh, snapshot, untouched, verifies};
+use crate::survivors::{all_dead, marker_of};
 
 /// A run of a process that may have only so many descriptors.
 fn with_descriptors(repo: &TestRepo<'_>, most: usize, args: &[&str]) -> Outcome {
@@ -81,5 +82,90 @@ fn the_other_commands_end_as_documented_too() {
                 assert!(code.is_some(), "{args:?} with {most} descriptors: {outcome:#?}");
             }
         }
+    });
+}
+
+#[test]
+fn a_panic_in_a_thread_that_nobody_waits_for_is_no_pass() {
+    each(|repo| {
+        let before = snapshot(repo);
+        let go = repo.world().path("go");
+        std::fs::create_dir(&go).unwrap();
+        let go = go.display().to_string();
+        let script = format!(
+            "echo mended > src/value.txt; echo ready; for i in $(seq 600); do [ -e {go}/on ] && exit 0; sleep 0.1; done"
+        );
+        let outcome = meanwhile_with(sh(repo, &["--test", "sh check.sh", "--ro", &go], &script), |pid| {
+            // The runtime panics where the kernel no longer tells it of events: here that of the thread for signals alone.
+            let thread = named(pid, "signals").expect("the thread that hears signals");
+            std::process::Command::new("strace")
+                .args([
+                    "-qq",
+                    "-o",
+                    "/dev/null",
+                    "-e",
+                    "trace=epoll_wait",
+                    "-e",
+                    "inject=epoll_wait:error=EBADF",
+                ])
+                .args(["-p", &thread])
+                .status()
+                .unwrap();
+            // Its end is the thread's.
+            assert_eq!(named(pid, "signals"), None);
+            std::fs::write(format!("{go}/on"), "").unwrap();
+        });
+        assert_eq!(outcome.code, Some(5), "{outcome:#?}");
+        assert!(outcome.stderr.contains("this is a fault of Proctor itself"), "{outcome:#?}");
+        assert!(!outcome.stderr.contains("PASS"), "{outcome:#?}");
+        let report = outcome.report();
+        assert_eq!((&report["status"], &report["exit_code"]), (&"fail".into(), &5.into()), "{report:#}");
+        verifies(&outcome, repo);
+        untouched(&before, repo);
+    });
+}
+
+/// The thread of a process that has this name.
+fn named(pid: u32, name: &str) -> Option<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+    let mut threads = tasks.filter(|task| {
+        std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+    });
+    Some(threads.next()?.file_name().to_string_lossy().into_owned())
+}
+
+#[test]
+fn a_panic_of_the_runs_own_thread_kills_the_backend_before_its_directories_go() {
+    each(|repo| {
+        let marker = marker_of(repo, "PANIC");
+        let log = repo.world().path("calls");
+        let to = log.display().to_string();
+        let wrapper = [
+            "strace",
+            "-qq",
+            "-o",
+            &to,
+            "-e",
+            "trace=epoll_wait,pidfd_send_signal,poll,unlinkat",
+            "-e",
+            "inject=epoll_wait:error=EBADF:when=4+",
+        ];
+        let outcome = Proctor::through(&wrapper, binary(), repo.world())
+            .args(["run", "--no-test", "--layer", "disk", "--env", &format!("MARKER={marker}"), "--repo"])
+            .arg(repo.path())
+            .args(["--", "sh", "-c", "echo mended > src/value.txt; while :; do sleep 0.05; done"])
+            .run();
+        assert_eq!(outcome.code, Some(5), "{outcome:#?}");
+        assert!(outcome.stderr.contains("this is a fault of Proctor itself"), "{outcome:#?}");
+        all_dead(&marker);
+        let calls = std::fs::read_to_string(&log).unwrap();
+        let failed = calls.find("(INJECTED)").expect("a fault");
+        let behind = &calls[failed..];
+        let place =
+            |call: &str| behind.find(&format!("\n{call}(")).unwrap_or_else(|| panic!("{call}: {behind}"));
+        let (killed, waited, removed) = (place("pidfd_send_signal"), place("poll"), place("unlinkat"));
+        assert!(killed < waited && waited < removed, "{behind}");
+        let layers = repo.world().path("state/proctor/layers");
+        assert_eq!(std::fs::read_dir(layers).unwrap().count(), 0);
     });
 }

@@ -4,7 +4,7 @@
 //!
 //! `PROCTOR_TEST_SEED` gives the seed of a run that failed; it is printed then.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use harness::{Outcome, Proctor, TestRepo, User, World, users};
 
@@ -164,8 +164,8 @@ fn instants(repo: &TestRepo<'_>) -> Vec<Instant> {
     found
 }
 
-/// What must hold after a kill.
-fn as_promised(repo: &TestRepo<'_>, outcome: &Outcome, known: &[std::path::PathBuf], what: &str) {
+/// What must hold after a kill; `between` is one between the renames of the report and of what is rendered from it.
+fn as_promised(repo: &TestRepo<'_>, outcome: &Outcome, known: &[PathBuf], between: bool, what: &str) {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     let own = repo.world().path("").display().to_string();
     assert!(!mounts.contains(own.trim_end_matches('/')), "{what}: mounted: {mounts}");
@@ -190,6 +190,10 @@ fn as_promised(repo: &TestRepo<'_>, outcome: &Outcome, known: &[std::path::PathB
                 assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{what}");
                 assert_eq!(verified.code, Some(4), "{what}: {verified:#?}");
                 assert!(!outcome.stderr.contains("PASS"), "{what}: {outcome:#?}");
+                // Nothing that people would take for a verdict.
+                for rendering in ["report.md", "report.html"] {
+                    assert!(between || !dir.join(rendering).exists(), "{what}: {rendering} without a report");
+                }
             }
         }
     }
@@ -212,13 +216,18 @@ fn killed(user: User) {
     for phase in PHASES {
         assert!(all.iter().any(|instant| instant.phase == phase), "no instant in {phase}: {all:#?}");
     }
+    let renames: Vec<&Instant> = all.iter().filter(|instant| instant.call == "renameat2").collect();
+    assert_eq!(renames.len(), 2, "{renames:?}");
     let (mut random, seed) = Random::new();
     let runs = world.path("state/proctor/runs");
     let mut hit = 0;
     for number in 0..KILLS {
-        // Every phase in turn.
+        // Before each of the renames first, then every phase in turn.
         let of: Vec<&Instant> = all.iter().filter(|i| i.phase == PHASES[number % PHASES.len()]).collect();
-        let Instant { phase, call, when } = of[random.below(of.len())];
+        let instant = renames.get(number).copied().unwrap_or_else(|| of[random.below(of.len())]);
+        let Instant { phase, call, when } = instant;
+        // The first call puts `report.md` in place, the last one the report.
+        let between = call == "renameat2" && *when > renames[0].when;
         let layer = ["auto", "disk"][number % 2];
         let what =
             format!("PROCTOR_TEST_SEED={seed}: {user:?}, kill {number}: {phase}: {call} number {when}");
@@ -233,7 +242,7 @@ fn killed(user: User) {
         // A call that does not come as often each time: then it went through.
         assert!(matches!(outcome.code, None | Some(0)), "{what}: {outcome:#?}");
         hit += usize::from(outcome.code.is_none());
-        as_promised(&repo, &outcome, &known, &what);
+        as_promised(&repo, &outcome, &known, between, &what);
         untouched(&before, &repo);
         if number % 6 == 5 {
             passes(&sh(&repo, &["--test", "sh check.sh"], "echo mended > src/value.txt").run(), &repo);

@@ -100,7 +100,7 @@ fn before_there_is_anything_a_signal_ends_proctor_and_after_the_verdict_it_is_to
         let early = signalled(repo, "SIGTERM", ("openat", "/proc/net/unix", 1), "MARK_EARLY");
         assert_eq!(early.code, None, "killed by the signal: {early:#?}");
         assert!(!evidence.exists() && early.stdout.is_empty());
-        let late = signalled(repo, "SIGTERM", ("openat", "report.md", 1), "MARK_LATE");
+        let late = signalled(repo, "SIGTERM", ("openat", "report.md.partial", 1), "MARK_LATE");
         passes(&late, repo);
     });
 }
@@ -162,21 +162,21 @@ fn only_run(repo: &TestRepo<'_>) -> Option<PathBuf> {
 #[test]
 fn a_second_signal_kills_what_runs_and_a_third_ends_proctor() {
     each(|repo| {
-        let stubborn = "trap '' TERM INT; echo ready; while :; do sleep 0.05; done";
+        let stubborn = "trap 'echo asked' TERM INT; echo ready; while :; do sleep 0.05; done";
         let marker = marker_of(repo, "THIRD");
         let variable = format!("MARKER={marker}");
         let options = ["--no-test", "--mutation", "discard", "--grace", "60s", "--env", &variable];
-        // The second one while another reason has begun the grace time; the first one has been heard when that was said.
+        // The second one while another reason has begun the grace time; the first one has been heard when that is said.
         let timed = [&options[..], &["--timeout", "300ms"]].concat();
         let log = repo.world().path("said");
         let mut proctor = sh(repo, &timed, stubborn);
         proctor.command().stderr(std::fs::File::create(&log).unwrap());
         let outcome = meanwhile_with(proctor, |pid| {
-            let expired = |run: PathBuf| {
-                std::fs::read_to_string(run.join("events.normalized.jsonl"))
-                    .is_ok_and(|text| text.contains("\"timeout.expired\""))
+            let asked = |run: PathBuf| {
+                std::fs::read_to_string(run.join("backend.stdout.log"))
+                    .is_ok_and(|text| text.contains("asked"))
             };
-            until("timeout.expired", || only_run(repo).is_some_and(expired));
+            until("the time is over", || only_run(repo).is_some_and(asked));
             signal(pid, Signal::TERM);
             until("the first signal", || std::fs::read_to_string(&log).unwrap().contains("SIGTERM: "));
             signal(pid, Signal::TERM);

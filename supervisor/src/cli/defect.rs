@@ -2,24 +2,22 @@
 //! happened in. Nothing is caught in order to go on.
 
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::output;
 use crate::exit::ExitCode;
-
-static PANICKED: AtomicBool = AtomicBool::new(false);
+use crate::panics;
 
 /// Runs the command; where anything panicked meanwhile, the exit code is that of a defect, whatever the command says.
 pub(super) fn told(command: impl FnOnce() -> std::process::ExitCode) -> std::process::ExitCode {
     std::panic::set_hook(Box::new(hook));
     match catch_unwind(AssertUnwindSafe(command)) {
-        Ok(code) if !PANICKED.load(Ordering::SeqCst) => code,
+        Ok(code) if !panics::any() => code,
         _ => ExitCode::Defect.into(),
     }
 }
 
 fn hook(info: &PanicHookInfo<'_>) {
-    PANICKED.store(true, Ordering::SeqCst);
+    panics::remember();
     let payload = info.payload();
     let what = payload.downcast_ref::<&str>().copied();
     let what = what.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");

@@ -1,7 +1,7 @@
 //! `proctor matrix`: runs the failure fixtures and shows expected against got.
 
 use std::ffi::OsString;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,6 +14,7 @@ use serde_json::json;
 use super::output;
 use crate::exit::{ExitCode, StopSignal};
 use crate::matrix::fixture::Engine;
+use crate::matrix::scratch::Scratch;
 use crate::matrix::set::{Row, Set};
 use crate::matrix::{self, Expected, Got, How, RowResult, State, Stop};
 use crate::profile::engine;
@@ -24,14 +25,15 @@ use crate::run::interrupt::{Signals, leave};
 #[command(after_help = "\
 Each row makes a small repository in a private temporary directory, runs a scripted backend there with `proctor run`, verifies
 the evidence, and holds exit code, status, the exact set of blockers, events and the work tree against its fixture. The
-operator's configuration and profiles are not read.
+operator's configuration and profiles are not read. What a matrix that was killed leaves there, `proctor gc` removes.
 
 Examples:
   proctor matrix
   proctor matrix timeout dirty-ending-tree --keep /tmp/matrix
   proctor matrix --all --engine command --json
 
-Exit code 0: every row agrees (rows that the engine cannot show do not count, unless they were named); 1: one differs;
+Exit code 0: every row agrees (further rows that the engine cannot show do not count, unless they were named); 1: one
+differs, or is one of the twelve and cannot be shown;
 2: there is no such row; 3: this host has no sandbox to show them in; 130, 143: interrupted, and nothing is alive.")]
 pub(super) struct MatrixArgs {
     /// Rows by name [default: the twelve of the contract]
@@ -139,7 +141,7 @@ pub(super) fn run(args: &MatrixArgs, json: bool) -> ExitCode {
         // It goes with the temporary directory.
         results.iter_mut().for_each(|result| result.evidence = None);
     }
-    let code = verdict(&results, !args.rows.is_empty(), stop.first());
+    let code = verdict(&results, &rows, !args.rows.is_empty(), stop.first());
     summary(&results, stop.first(), args.keep.as_deref().map(|_| place.path()));
     if json {
         output::json(&json!({
@@ -172,19 +174,14 @@ fn chosen(name: &str) -> Result<Engine, String> {
 
 /// Where rows are run: a temporary directory, or one that is kept.
 enum Place {
-    Temporary { real: PathBuf, _dir: tempfile::TempDir },
+    Temporary(Scratch),
     Kept(PathBuf),
 }
 
 impl Place {
     fn new(keep: Option<&Path>) -> Result<Self, String> {
         let Some(keep) = keep else {
-            // Nobody else's business, whatever the umask is.
-            let private = std::fs::Permissions::from_mode(0o700);
-            let dir = tempfile::Builder::new().prefix("proctor-matrix-").permissions(private).tempdir();
-            let placed =
-                dir.and_then(|dir| Ok(Self::Temporary { real: dir.path().canonicalize()?, _dir: dir }));
-            return placed.map_err(|e| {
+            return Scratch::new().map(Self::Temporary).map_err(|e| {
                 let place = std::env::temp_dir();
                 let place = place.display();
                 format!("no directory can be made in {place}: {e}; set TMPDIR to a place that can be written")
@@ -209,7 +206,7 @@ impl Place {
 
     fn path(&self) -> &Path {
         match self {
-            Self::Temporary { real, .. } => real,
+            Self::Temporary(scratch) => scratch.path(),
             Self::Kept(dir) => dir,
         }
     }
@@ -240,17 +237,17 @@ fn count(results: &[RowResult], state: State) -> usize {
     results.iter().filter(|result| result.state == state).count()
 }
 
-/// The exit code. What an engine cannot show is no agreement: alone, or asked for by name, it is not enough.
-fn verdict(results: &[RowResult], named: bool, stop: Option<StopSignal>) -> ExitCode {
-    let of = |result: &RowResult| match result.state {
+/// The exit code. What an engine cannot show is no agreement: of the twelve, or asked for by name, it is not enough.
+fn verdict(results: &[RowResult], rows: &[&Row], named: bool, stop: Option<StopSignal>) -> ExitCode {
+    let of = |(result, row): (&RowResult, &&Row)| match result.state {
         State::Agrees => ExitCode::Pass,
-        State::NotApplicable if named => ExitCode::Fail,
+        State::NotApplicable if named || !row.further => ExitCode::Fail,
         State::NotApplicable => ExitCode::Pass,
         State::Differs => ExitCode::Fail,
         State::Unavailable => ExitCode::Refused,
         State::NotRun => ExitCode::Fail,
     };
-    let mut code = results.iter().map(of).fold(ExitCode::Pass, ExitCode::worst);
+    let mut code = results.iter().zip(rows).map(of).fold(ExitCode::Pass, ExitCode::worst);
     if count(results, State::Agrees) == 0 {
         code = code.worst(ExitCode::Fail);
     }

@@ -59,6 +59,7 @@ pub(super) fn run(args: RunArgs, json: bool) -> ExitCode {
 /// Says why a run did not begin.
 pub(super) fn failed(error: &RunError) -> ExitCode {
     let code = match error {
+        RunError::Evidence(error) if error.is_of_the_file_system() => ExitCode::Evidence,
         RunError::Plan(_) | RunError::Evidence(_) => ExitCode::Usage,
         RunError::Defect(_) => ExitCode::Defect,
     };

@@ -2,7 +2,9 @@
 //!
 //! The order at the end (docs/contracts.md): every artifact is finished and its content made durable; then the
 //! report under another name and its digest file likewise; then the directory, and with it the names of them all; then
-//! one rename puts the report in place, and the directory is made durable again. So a directory with a `report.json`
+//! renames put what is rendered from the report in place, and directly behind it the report, and the directory is made
+//! durable again. So nothing that people would take for a verdict is left by a run that was ended before its verdict
+//! stood (but between those renames), and a directory with a `report.json`
 //! always has everything the report speaks of, whenever the machine stops. Each step waits for the one before, and
 //! nothing is waited for twice: a finished artifact never changes again, and names matter first when one says that
 //! the others are there.
@@ -22,7 +24,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::artifact::{Artifact, ArtifactError, Step};
 use super::descriptor::{ResourceDescriptor, is_plain_name};
-use super::{REPORT, REPORT_DIGEST, STATEMENT, UNNAMED};
+use super::{HTML, MARKDOWN, REPORT, REPORT_DIGEST, STATEMENT, UNNAMED};
 use crate::event::hex;
 use crate::verdict::ArtifactFact;
 
@@ -30,6 +32,9 @@ use crate::verdict::ArtifactFact;
 pub const MAX_REPORT: usize = 64 << 20;
 
 const PARTIAL: &str = "report.json.partial";
+
+/// What people would take for the verdict, and the name that it has until the report stands.
+const RENDERINGS: [(&str, &str); 2] = [(MARKDOWN, "report.md.partial"), (HTML, "report.html.partial")];
 
 /// Why an evidence directory cannot be used: a configuration error, nothing has run.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +72,18 @@ pub enum EvidenceDirError {
         path: PathBuf,
     },
 }
+
+impl EvidenceDirError {
+    /// True where the place is as it should be and its file system fails: full, read-only, or broken.
+    #[must_use]
+    pub fn is_of_the_file_system(&self) -> bool {
+        matches!(self, Self::System { errno: Errno::NOSPC | Errno::DQUOT | Errno::ROFS | Errno::IO, .. })
+    }
+}
+
+/// How often, and after what time again, a directory is tried for that somebody clears up just now.
+const TRIES: u32 = 50;
+const AGAIN: std::time::Duration = std::time::Duration::from_millis(10);
 
 /// Fails where the open directory holds anything.
 fn empty(dir: &File, path: &Path) -> Result<(), EvidenceDirError> {
@@ -197,22 +214,7 @@ impl EvidenceDir {
             move |error: std::io::Error| system(Errno::from_io_error(&error).unwrap_or(Errno::IO))
         };
         make_parents(path).map_err(io("make the directory above it"))?;
-        match rustix::fs::mkdir(path, Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(system("make it")(errno)),
-        }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(system("open it as a directory"))?;
-        let file = File::from(fd);
-        let owner = file.metadata().map_err(io("look at it"))?.uid();
-        let own = rustix::process::geteuid().as_raw();
-        if owner != own {
-            return Err(EvidenceDirError::Foreign { path: path.to_owned(), owner, own });
-        }
-        // Another error is that of a file system without locks: `gc`, which needs one too, leaves the directory alone.
-        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
-            return Err(EvidenceDirError::InUse { path: path.to_owned() });
-        }
+        let file = Self::made_and_locked(path)?;
         // Looked into before it is touched: a directory that is refused stays as it is. And once more when nobody else
         // may write into it any more.
         empty(&file, path)?;
@@ -225,6 +227,46 @@ impl EvidenceDir {
             shared: Arc::new(Shared::default()),
             published: AtomicBool::new(false),
         })
+    }
+
+    /// The directory, made where it is not there, locked, and still the one that its path leads to: whoever clears up
+    /// may have removed it before it was locked, or hold it to have a look.
+    fn made_and_locked(path: &Path) -> Result<File, EvidenceDirError> {
+        let system =
+            |step: &'static str| move |errno| EvidenceDirError::System { path: path.to_owned(), step, errno };
+        let io = |step: &'static str| {
+            move |error: std::io::Error| system(step)(Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        };
+        for _ in 0..TRIES {
+            match rustix::fs::mkdir(path, Mode::RWXU) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(system("make it")(errno)),
+            }
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = match rustix::fs::open(path, flags, Mode::empty()) {
+                Ok(fd) => File::from(fd),
+                Err(Errno::NOENT) => continue,
+                Err(errno) => return Err(system("open it as a directory")(errno)),
+            };
+            let owner = file.metadata().map_err(io("look at it"))?.uid();
+            let own = rustix::process::geteuid().as_raw();
+            if owner != own {
+                return Err(EvidenceDirError::Foreign { path: path.to_owned(), owner, own });
+            }
+            // Another error is that of a file system without locks: `gc`, which needs one too, leaves the directory alone.
+            if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+                std::thread::sleep(AGAIN);
+                continue;
+            }
+            let here = file.metadata().map_err(io("look at it"))?;
+            match std::fs::symlink_metadata(path) {
+                Ok(there) if (there.dev(), there.ino()) == (here.dev(), here.ino()) => return Ok(file),
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(io("look at it")(error)),
+            }
+        }
+        Err(EvidenceDirError::InUse { path: path.to_owned() })
     }
 
     /// Where it is, as it was named: for people. Files are reached by [`EvidenceDir::fd`].
@@ -339,13 +381,22 @@ impl EvidenceDir {
         entries.iter().map(|(name, entry)| (name.clone(), fact(entry))).collect()
     }
 
+    /// The name that an artifact has now.
+    fn now<'a>(&self, name: &'a str) -> &'a str {
+        let partial = RENDERINGS.iter().find(|(rendering, _)| *rendering == name);
+        match partial {
+            Some((_, partial)) if !self.published.load(Ordering::Acquire) => partial,
+            _ => name,
+        }
+    }
+
     /// Opens a finished artifact again for reading.
     ///
     /// # Errors
     /// It cannot be opened without following links.
     pub fn open(&self, name: &str) -> Result<File, ArtifactError> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
+        match rustix::fs::openat(&self.fd, self.now(name), flags, Mode::empty()) {
             Ok(fd) => Ok(File::from(fd)),
             Err(errno) => Err(ArtifactError::system(name, Step::Stat, errno)),
         }
@@ -375,7 +426,7 @@ impl EvidenceDir {
 
     /// Whether what stands at a name is the file that was written, whole and under no other name.
     fn stands(&self, name: &str, file: &File, size: u64) -> Result<(), ArtifactError> {
-        let there = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
+        let there = rustix::fs::statat(&self.fd, self.now(name), AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|errno| ArtifactError::system(name, Step::Stat, errno))?;
         let own = file.metadata().map_err(|error| ArtifactError::io(name, Step::Stat, &error))?;
         let why = if (there.st_dev, there.st_ino) != (own.dev(), own.ino()) {
@@ -407,7 +458,9 @@ impl EvidenceDir {
     /// Takes an artifact back that says something else than the report will: it counts as not written.
     pub fn withdraw(&self, name: &str, why: &str) {
         // What cannot be removed is not in the manifest, and so fails every check.
-        let _ = rustix::fs::unlinkat(&self.fd, name, AtFlags::empty());
+        for name in [name, self.now(name)] {
+            let _ = rustix::fs::unlinkat(&self.fd, name, AtFlags::empty());
+        }
         self.shared.fail(ArtifactError::plain(name, Step::Write, why));
     }
 
@@ -488,18 +541,24 @@ impl EvidenceDir {
             retry_on_intr(|| rustix::fs::fsync(&self.fd))
                 .map_err(|errno| ArtifactError::system(REPORT, Step::Sync, errno))
         };
+        let finished = self.manifest();
+        let of_this_run = |name: &str| finished.iter().any(|artifact| artifact.name == name);
         sync_dir()?;
-        self.rename().map_err(|errno| ArtifactError::system(REPORT, Step::Rename, errno))?;
+        // One directly after the other. The report is the last: where it stands, all that it speaks of does.
+        for (name, partial) in RENDERINGS.into_iter().filter(|(name, _)| of_this_run(name)) {
+            self.rename(partial, name).map_err(|errno| ArtifactError::system(name, Step::Rename, errno))?;
+        }
+        self.rename(PARTIAL, REPORT).map_err(|errno| ArtifactError::system(REPORT, Step::Rename, errno))?;
         sync_dir()
     }
 
-    fn rename(&self) -> rustix::io::Result<()> {
-        match rustix::fs::renameat_with(&self.fd, PARTIAL, &self.fd, REPORT, RenameFlags::NOREPLACE) {
+    fn rename(&self, from: &str, to: &str) -> rustix::io::Result<()> {
+        match rustix::fs::renameat_with(&self.fd, from, &self.fd, to, RenameFlags::NOREPLACE) {
             // Not every file system knows the flag (renameat2(2): network file systems). The directory is the run's own,
             // so that looking first is as good.
             Err(Errno::INVAL | Errno::NOSYS) => {
-                match rustix::fs::statat(&self.fd, REPORT, AtFlags::SYMLINK_NOFOLLOW) {
-                    Err(Errno::NOENT) => rustix::fs::renameat(&self.fd, PARTIAL, &self.fd, REPORT),
+                match rustix::fs::statat(&self.fd, to, AtFlags::SYMLINK_NOFOLLOW) {
+                    Err(Errno::NOENT) => rustix::fs::renameat(&self.fd, from, &self.fd, to),
                     Ok(_) => Err(Errno::EXIST),
                     Err(errno) => Err(errno),
                 }
@@ -513,6 +572,10 @@ impl EvidenceDir {
     fn take_back(&self, made: Vec<(String, Arc<File>)>, mut error: ArtifactError) -> ArtifactError {
         let unlink = |name: &str| rustix::fs::unlinkat(&self.fd, name, AtFlags::empty());
         let report = unlink(REPORT);
+        // What is rendered goes too, by whoever withdraws it; here only what was put in place.
+        for (name, _) in RENDERINGS {
+            let _ = unlink(name);
+        }
         for (name, file) in made {
             if !matches!(unlink(&name), Ok(()) | Err(Errno::NOENT)) || name == PARTIAL {
                 // Under whatever name it is left: nobody reads a verdict in an empty file.
@@ -531,7 +594,8 @@ impl EvidenceDir {
     }
 
     fn make(&self, name: &str) -> Result<Arc<File>, ArtifactError> {
-        let reserved = UNNAMED.contains(&name) || name == PARTIAL;
+        let partial = |name: &str| name == PARTIAL || RENDERINGS.iter().any(|(_, partial)| *partial == name);
+        let reserved = UNNAMED.contains(&name) || partial(name);
         if reserved || !is_plain_name(name) {
             return Err(ArtifactError::plain(name, Step::Create, "no artifact may have this name"));
         }
@@ -544,7 +608,12 @@ impl EvidenceDir {
 
     fn exclusive(&self, name: &str) -> Result<File, ArtifactError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        retry_on_intr(|| rustix::fs::openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR))
+        let now = self.now(name);
+        // Found now and not when it is to be put in place.
+        if now != name && rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+            return Err(ArtifactError::system(name, Step::Create, Errno::EXIST));
+        }
+        retry_on_intr(|| rustix::fs::openat(&self.fd, now, flags, Mode::RUSR | Mode::WUSR))
             .map(File::from)
             .map_err(|errno| ArtifactError::system(name, Step::Create, errno))
     }

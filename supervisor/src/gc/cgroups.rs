@@ -21,14 +21,14 @@ pub(super) fn clear(root: &Path, cleared: &mut Cleared) {
     while let Some((dir, depth)) = stack.pop() {
         // What cannot be listed is not this user's.
         for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
-            looked += 1;
-            if looked > MOST || depth > DEPTH {
-                return cleared.left(root, "there are more cgroups than are looked at");
-            }
             // Links between hierarchies are none.
             let Ok(meta) = entry.metadata() else { continue };
             if !meta.is_dir() {
                 continue;
+            }
+            looked += 1;
+            if looked > MOST || depth > DEPTH {
+                return cleared.left(root, "there are more cgroups than are looked at");
             }
             let path = entry.path();
             if !entry.file_name().to_str().is_some_and(is_ours) {

@@ -12,8 +12,9 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, ResolveFlags, flock};
 
 use super::{Cleared, Item, Kind, Options};
-use crate::evidence::{REPORT, is_run_id};
+use crate::evidence::{HTML, MARKDOWN, REPORT, is_run_id};
 use crate::run::private_dirs::{Size, remove_all};
+use crate::run::state_dirs::owned_alone;
 
 const WITHIN: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
@@ -21,6 +22,9 @@ const WITHIN: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_XDEV);
 
 pub(super) fn clear(place: &Path, options: &Options, now: SystemTime, cleared: &mut Cleared) {
+    if let Err(error) = owned_alone(place) {
+        return cleared.left(place, error);
+    }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let all = match rustix::fs::open(place, flags, Mode::empty()) {
         Err(rustix::io::Errno::NOENT) => return,
@@ -36,7 +40,11 @@ pub(super) fn clear(place: &Path, options: &Options, now: SystemTime, cleared: &
         Ok(entries) => entries,
         Err(error) => return cleared.left(place, error),
     };
-    for entry in entries.flatten() {
+    for entry in entries {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => return cleared.left(place, error),
+        };
         let name = entry.file_name();
         if name.to_str().is_ok_and(is_run_id)
             && let Err(error) = one(place, &all, name, options, now, cleared)
@@ -68,39 +76,55 @@ fn one(
         }
         Err(error) => return Err(error.into()),
     }
-    let finished = match rustix::fs::statat(&dir, REPORT, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(_) => true,
-        Err(rustix::io::Errno::NOENT) => false,
-        Err(error) => return Err(error.into()),
-    };
+    let finished = is_finished(&dir)?;
     let (kind, wanted) = if finished {
         (Kind::Evidence, options.evidence_older_than)
     } else {
         (Kind::UnfinishedEvidence, options.unfinished_older_than)
     };
+    let old = wanted.is_some_and(|older_than| age(&dir, now).is_ok_and(|age| age >= older_than));
+    // Looking takes its time, and a run that begins in it must not wait so long.
+    flock(&dir, FlockOperation::Unlock)?;
     let path = place.join(name.to_string_lossy().as_ref());
     let item = Item::new(kind, &path, Size::of(dir.as_fd()));
-    let Some(older_than) = wanted else {
+    let Some(older_than) = wanted.filter(|_| old) else {
+        if wanted.is_some() {
+            // An age that cannot be told is told of.
+            age(&dir, now)?;
+        }
         if !finished {
             cleared.kept.push(item);
         }
         return Ok(());
     };
-    if age(&dir, now)? < older_than {
-        if !finished {
-            cleared.kept.push(item);
-        }
+    if !cleared.dry_run && flock(&dir, FlockOperation::NonBlockingLockExclusive).is_err() {
+        cleared.living += 1;
+        return Ok(());
+    }
+    // Somebody may have begun in it, or ended.
+    if is_finished(&dir)? != finished || age(&dir, now)? < older_than {
+        cleared.living += 1;
         return Ok(());
     }
     cleared.take(item, &path, || {
-        // First, so that what is left of a removal that is killed is no report.
-        match rustix::fs::unlinkat(&dir, REPORT, AtFlags::empty()) {
-            Ok(()) | Err(rustix::io::Errno::NOENT) => {}
-            Err(error) => return Err(error.into()),
+        // What is left of a removal that is killed is no report: the renderings first, which count for nothing without it.
+        for name in [MARKDOWN, HTML, REPORT] {
+            match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
+                Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         remove_all(all.as_fd(), name, dir.as_fd())
     });
     Ok(())
+}
+
+fn is_finished(dir: &impl AsFd) -> io::Result<bool> {
+    match rustix::fs::statat(dir, REPORT, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => Ok(true),
+        Err(rustix::io::Errno::NOENT) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// How long ago something last changed in it. A time in the future is no age.

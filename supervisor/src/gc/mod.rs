@@ -1,11 +1,12 @@
 //! Removes what runs that were killed left: private directories, cgroups, locks of host uids, and, only where asked for,
-//! evidence. Whether a run lives is told by locks that the kernel lets go of with it, never by a pid or a time.
+//! evidence; and what a matrix that was killed left. Whether a run lives is told by locks that the kernel lets go of with it, never by a pid or a time.
 //!
 //! Everything is reached by descriptor from Proctor's own directories, no link is followed and no mount entered. Nothing
 //! here ends a process or prints.
 
 mod cgroups;
 mod evidence;
+mod scratch;
 
 use std::fs::File;
 use std::io;
@@ -20,7 +21,7 @@ use crate::report::escape;
 use crate::run::area::Area;
 use crate::run::identity;
 use crate::run::private_dirs::{Leftovers, Size};
-use crate::run::state_dirs::{StateDirs, uid_locks};
+use crate::run::state_dirs::{StateDirs, owned_alone, uid_locks};
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, Default)]
@@ -45,6 +46,8 @@ pub enum Kind {
     Cgroup,
     /// The lock of a host uid.
     UidLock,
+    /// What the rows of a matrix were run in.
+    Matrix,
     /// Evidence without a report.
     UnfinishedEvidence,
     /// Evidence with one.
@@ -60,6 +63,7 @@ impl Kind {
             Self::Area => "private copy",
             Self::Cgroup => "cgroup",
             Self::UidLock => "lock of a host uid",
+            Self::Matrix => "scratch of a matrix",
             Self::UnfinishedEvidence => "unfinished evidence",
             Self::Evidence => "evidence",
         }
@@ -135,11 +139,15 @@ pub fn clear(dirs: &StateDirs, options: &Options) -> Cleared {
     if root {
         locks(uid_locks(), &mut cleared);
     }
+    scratch::clear(&std::env::temp_dir(), &mut cleared);
     evidence::clear(&dirs.state.join("runs"), options, SystemTime::now(), &mut cleared);
     cleared
 }
 
 fn private_dirs(kind: Kind, place: &Path, mode: u32, cleared: &mut Cleared) {
+    if let Err(error) = owned_alone(place) {
+        return cleared.left(place, error);
+    }
     let leftovers = match Leftovers::of(place, mode) {
         Ok(Some(leftovers)) => leftovers,
         Ok(None) => return,
@@ -171,20 +179,44 @@ fn locks(place: &Path, cleared: &mut Cleared) {
         Ok(entries) => entries,
         Err(error) => return cleared.left(place, error),
     };
-    for entry in entries.flatten() {
+    for entry in entries {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => return cleared.left(place, error),
+        };
         let Ok(name) = entry.file_name().to_str() else { continue };
         if name.parse::<u32>().is_err() {
             continue;
         }
         let path: PathBuf = place.join(name);
         let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let Ok(lock) = rustix::fs::openat(&dir, name, flags, Mode::empty()).map(File::from) else { continue };
+        let lock = match rustix::fs::openat(&dir, name, flags, Mode::empty()) {
+            Ok(lock) => File::from(lock),
+            // Removed meanwhile, or no file: none that a run made.
+            Err(
+                rustix::io::Errno::NOENT
+                | rustix::io::Errno::LOOP
+                | rustix::io::Errno::ISDIR
+                | rustix::io::Errno::NXIO,
+            ) => continue,
+            Err(error) => {
+                cleared.left(&path, error);
+                continue;
+            }
+        };
         if !lock.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 0 && meta.nlink() == 1) {
             continue;
         }
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            cleared.living += 1;
-            continue;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                cleared.living += 1;
+                continue;
+            }
+            Err(error) => {
+                cleared.left(&path, error);
+                continue;
+            }
         }
         if !identity::stands(&lock, &path) {
             continue;

@@ -50,8 +50,8 @@ fn hostile_leftovers_go_and_nothing_outside_of_them_does() {
     hostile(&dead.join("backend"), &outside);
     // Not named as a run, and a link that is.
     fs::create_dir(layers.join("theirs")).unwrap();
-    std::os::unix::fs::symlink(&outside, layers.join("r-link")).unwrap();
-    let living = layers.join("r-living");
+    std::os::unix::fs::symlink(&outside, layers.join("r-20260601T120000-linked")).unwrap();
+    let living = layers.join("r-20260601T120000-living");
     fs::create_dir(&living).unwrap();
     let held = fs::File::open(&living).unwrap();
     flock(&held, FlockOperation::LockShared).unwrap();
@@ -63,7 +63,7 @@ fn hostile_leftovers_go_and_nothing_outside_of_them_does() {
     assert_eq!((cleared.removed.len(), cleared.living, cleared.left.len()), (1, 1, 0), "{cleared:?}");
     assert!(cleared.removed[0].at_least && cleared.removed[0].bytes >= 70_000, "{cleared:?}");
     assert!(!dead.exists() && living.exists() && layers.join("theirs").exists());
-    assert!(layers.join("r-link").is_symlink() && outside.join("kept").exists());
+    assert!(layers.join("r-20260601T120000-linked").is_symlink() && outside.join("kept").exists());
     drop(held);
     assert_eq!(all_of(&state, Kind::Layers, false).removed.len(), 1);
 }
@@ -72,11 +72,14 @@ fn hostile_leftovers_go_and_nothing_outside_of_them_does() {
 fn a_place_that_others_can_write_is_left_with_a_reason() {
     let (_top, state) = state();
     let layers = state.join("layers");
-    fs::create_dir_all(layers.join("r-1")).unwrap();
-    fs::set_permissions(&layers, fs::Permissions::from_mode(0o777)).unwrap();
-    let cleared = all_of(&state, Kind::Layers, false);
-    assert!(cleared.left[0].why.contains("its owner alone can enter"), "{cleared:?}");
-    assert!(layers.join("r-1").exists());
+    fs::create_dir_all(layers.join("r-20260601T120000-abcdef")).unwrap();
+    for (mode, why) in [(0o777, "can be written by others"), (0o755, "its owner alone can enter")] {
+        fs::set_permissions(&layers, fs::Permissions::from_mode(mode)).unwrap();
+        let cleared = all_of(&state, Kind::Layers, false);
+        assert_eq!((cleared.removed.len(), cleared.left.len()), (0, 1), "{cleared:?}");
+        assert!(cleared.left[0].why.contains(why), "{cleared:?}");
+    }
+    assert!(layers.join("r-20260601T120000-abcdef").exists());
 }
 
 #[test]
@@ -114,19 +117,107 @@ fn evidence_goes_by_its_age_and_only_where_asked_for() {
 }
 
 #[test]
-fn a_lock_that_is_held_stays_and_one_that_was_removed_is_none() {
-    if !rustix::process::geteuid().is_root() {
-        // Only root has them.
-        return;
+fn a_run_that_begins_while_evidence_is_cleared_up_has_its_directory() {
+    let (_top, state) = state();
+    let runs = state.join("runs");
+    fs::create_dir(&runs).unwrap();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let all = Options { unfinished_older_than: Some(Duration::ZERO), ..Options::default() };
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    let mut cleared = Cleared::default();
+                    evidence::clear(&runs, &all, SystemTime::now() + Duration::from_secs(10), &mut cleared);
+                }
+            });
+        }
+        for _ in 0..300 {
+            let path = runs.join(new_run_id().unwrap());
+            let dir = EvidenceDir::create(&path).map(|dir| (dir.write_whole("test.log", b"x").is_ok(), dir));
+            let there = path.join("test.log").exists();
+            let sound = there && dir.as_ref().is_ok_and(|(wrote, _)| *wrote);
+            if !sound {
+                over.store(true, std::sync::atomic::Ordering::Relaxed);
+            }
+            assert!(sound, "{dir:?}, there: {there}");
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn scratch_of_a_dead_matrix_goes_and_a_living_ones_and_others_do_not() {
+    let top = tempfile::tempdir().unwrap();
+    let outside = top.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    let make = |name: &str, mode: u32| {
+        let dir = top.path().join(name);
+        fs::create_dir_all(dir.join("row/state")).unwrap();
+        fs::set_permissions(&dir, fs::Permissions::from_mode(mode)).unwrap();
+        dir
+    };
+    let (dead, living) = (make("proctor-matrix-dead", 0o700), make("proctor-matrix-living", 0o700));
+    let (open, other) = (make("proctor-matrix-open", 0o755), make("proctor-other", 0o700));
+    std::os::unix::fs::symlink(&outside, top.path().join("proctor-matrix-link")).unwrap();
+    let held = fs::File::open(&living).unwrap();
+    flock(&held, FlockOperation::LockShared).unwrap();
+    for dry_run in [true, false] {
+        let mut cleared = Cleared { dry_run, ..Cleared::default() };
+        scratch::clear(top.path(), &mut cleared);
+        assert_eq!((cleared.removed.len(), cleared.living, cleared.left.len()), (1, 1, 0), "{cleared:?}");
+        assert_eq!((cleared.removed[0].kind, dead.exists()), (Kind::Matrix, dry_run));
     }
+    assert!(living.exists() && open.exists() && other.exists() && outside.exists());
+}
+
+#[test]
+fn a_place_below_somebody_elses_directory_is_left_with_a_reason() {
+    let (top, state) = state();
+    let victim = top.path().join("victim");
+    let (layers, runs) = (victim.join("layers"), victim.join("runs"));
+    let evidence = runs.join(new_run_id().unwrap());
+    let layer = layers.join(new_run_id().unwrap());
+    for dir in [&evidence, &layer] {
+        fs::create_dir_all(dir).unwrap();
+    }
+    fs::set_permissions(&layers, fs::Permissions::from_mode(0o700)).unwrap();
+    // Whoever can write above the places makes them lead to others of the same user's.
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o777)).unwrap();
+    std::os::unix::fs::symlink(&victim, state.join("proctor")).unwrap();
+    let mut cleared = Cleared::default();
+    let all = Options { unfinished_older_than: Some(Duration::ZERO), ..Options::default() };
+    private_dirs(Kind::Layers, &state.join("proctor/layers"), 0o700, &mut cleared);
+    let later = SystemTime::now() + Duration::from_secs(10);
+    super::evidence::clear(&state.join("proctor/runs"), &all, later, &mut cleared);
+    assert_eq!((cleared.removed.len(), cleared.left.len()), (0, 2), "{cleared:?}");
+    for left in &cleared.left {
+        assert!(
+            left.why.contains("can be written by others") && left.why.contains("XDG_STATE_HOME"),
+            "{left:?}"
+        );
+    }
+    assert!(evidence.exists() && layer.exists());
+}
+
+#[test]
+fn a_lock_that_is_held_stays_and_one_that_was_removed_is_none() {
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path().join("uids");
-    let held = identity::HostId::take(&place).unwrap();
-    let own = place.join(held.identity.host_uid.to_string());
+    fs::create_dir(&place).unwrap();
+    let own = place.join("54321");
+    fs::write(&own, "").unwrap();
+    let held = fs::File::open(&own).unwrap();
+    flock(&held, FlockOperation::LockExclusive).unwrap();
     fs::write(place.join("12345"), "").unwrap();
     fs::write(place.join("no-number"), "").unwrap();
     let mut cleared = Cleared::default();
     locks(&place, &mut cleared);
+    if !rustix::process::geteuid().is_root() {
+        // Only root has them: what an ordinary user finds there is not looked at, and told of.
+        assert_eq!((cleared.removed.len(), cleared.left.len()), (0, 1), "{cleared:?}");
+        return;
+    }
     assert_eq!((cleared.removed.len(), cleared.living), (1, 1), "{cleared:?}");
     assert!(own.exists() && place.join("no-number").exists() && !place.join("12345").exists());
     let file = fs::File::open(&own).unwrap();

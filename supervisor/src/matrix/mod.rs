@@ -11,6 +11,7 @@ pub mod fixture;
 mod read;
 mod repo;
 mod row;
+pub mod scratch;
 pub mod set;
 mod tree;
 

@@ -42,9 +42,14 @@ impl RunLog {
         self.defects.lock().unwrap_or_else(PoisonError::into_inner).push(what);
     }
 
-    /// Defects so far.
+    /// Defects so far. A panic is one, in whichever thread of the process it was: what that thread was for is not known
+    /// to have been done.
     pub fn defects(&self) -> Vec<String> {
-        self.defects.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut defects = self.defects.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if crate::panics::any() {
+            defects.push("a thread of Proctor panicked".to_owned());
+        }
+        defects
     }
 
     /// What was seen so far; `None` where there is no log.

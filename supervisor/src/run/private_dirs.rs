@@ -13,6 +13,8 @@ use proctor_sandbox::spec::Identity;
 use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, ResolveFlags, flock, fstat, unlinkat};
 use rustix::io::Errno;
 
+use crate::evidence::is_run_id;
+
 /// Levels of directories that are held open at once; what is deeper is moved up first.
 const DEPTH: usize = 100;
 /// Beneath, through no link, and not into what somebody mounted there.
@@ -264,7 +266,7 @@ fn dead_runs(all: &OwnedFd, own: &CStr) -> io::Result<(Vec<(CString, OwnedFd)>, 
         let entry = entry?;
         let name = entry.file_name();
         // Only what is named as a run is, or as `doctor` names its own.
-        let of_a_run = name.to_bytes().starts_with(b"r-") || name.to_bytes().starts_with(b"doctor-");
+        let of_a_run = name.to_str().is_ok_and(|name| is_run_id(name) || is_doctors(name));
         if !of_a_run || name == own {
             continue;
         }
@@ -276,6 +278,11 @@ fn dead_runs(all: &OwnedFd, own: &CStr) -> io::Result<(Vec<(CString, OwnedFd)>, 
         }
     }
     Ok((dead, living))
+}
+
+fn is_doctors(name: &str) -> bool {
+    let pid = name.strip_prefix("doctor-");
+    pid.is_some_and(|pid| !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn remove_dir(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
@@ -401,10 +408,16 @@ mod tests {
     fn what_a_killed_run_left_is_removed_and_what_a_living_one_has_is_not() {
         let state = tempfile::tempdir().unwrap();
         let living = PrivateDir::for_layers(state.path(), "r-living", "backend", identity()).unwrap();
-        let dead = state.path().join("layers/r-dead/backend/tree");
+        let dead = state.path().join("layers/r-20260601T120000-abcdef/backend/tree");
         fs::create_dir_all(&dead).unwrap();
+        for other in ["r-20260601T120000-abcde", "r-mine", "doctor-x"] {
+            fs::create_dir(state.path().join("layers").join(other)).unwrap();
+        }
         let next = PrivateDir::for_layers(state.path(), "r-next", "backend", identity()).unwrap();
-        assert!(!state.path().join("layers/r-dead").exists());
+        assert!(!state.path().join("layers/r-20260601T120000-abcdef").exists());
+        for other in ["r-20260601T120000-abcde", "r-mine", "doctor-x"] {
+            assert!(state.path().join("layers").join(other).exists(), "{other} is no run's");
+        }
         assert!(state.path().join("layers/r-living/backend").exists());
         drop((living, next));
     }

@@ -67,8 +67,20 @@ pub struct Wanted {
     pub stop: StopFlag,
 }
 
+/// Ends a sandbox when it goes, whoever else still holds it: threads that wait for it do, and do not let go where the
+/// run's own thread panics.
+pub(super) struct Ends(Arc<Running>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 /// A started sandbox.
 pub struct Started {
+    /// The first to go: nothing is alive when what is the sandbox's goes.
+    pub(super) _ends: Ends,
     /// The sandbox.
     pub running: Arc<Running>,
     /// Guarantees that are not in force.
@@ -371,6 +383,7 @@ fn start_in(
         e => StartError::Sandbox(e),
     })?;
     let running = Arc::new(running);
+    let ends = Ends(Arc::clone(&running));
     // At once: whoever makes a call inside waits for it.
     let watch = match running.notifier() {
         Some(notifier) => {
@@ -421,6 +434,7 @@ fn start_in(
         }
     }
     Ok(Started {
+        _ends: ends,
         running,
         missing,
         watch_memory,

@@ -122,7 +122,8 @@ pub fn shell(
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(host("the runtime"))?;
     let entered = runtime.enter();
     let theirs = own.clone();
-    let mut interrupt = Interrupt::new(Box::new(move || drop(Raw(&theirs)))).map_err(host("signal handlers"))?;
+    let mut interrupt =
+        Interrupt::new(Box::new(move || drop(Raw(&theirs)))).map_err(host("signal handlers"))?;
     let resized = signal(SignalKind::window_change()).map_err(host("signal handlers"))?;
     let sandbox = sandbox::start(launcher, &plan, &run_id, facts.memory, wanted)?;
     drop(slave);
