@@ -325,12 +325,17 @@ fn made_below(parent: Option<PathBuf>, name: &str) -> io::Result<Option<(PathBuf
             let _ = fs::remove_dir(&dir);
             return Err(failed("lock it", &"another process holds a lock on it"));
         }
-        let here = lock.metadata()?.ino();
-        if fs::metadata(&dir).is_ok_and(|there| there.ino() == here) {
+        if leads_to(&dir, &lock)? {
             return Ok(Some((dir, lock)));
         }
     }
     Err(failed("keep it", &"it is removed again and again"))
+}
+
+/// Whether a path still leads to the directory that was opened by it.
+fn leads_to(path: &Path, dir: &File) -> io::Result<bool> {
+    let here = dir.metadata()?.ino();
+    Ok(fs::symlink_metadata(path).is_ok_and(|there| there.ino() == here))
 }
 
 /// A shared lock, not waited for for ever. True also where it cannot be locked at all: then it cannot be by others, who
@@ -358,6 +363,10 @@ pub fn remove_dead(dir: &Path) -> io::Result<bool> {
         Ok(()) => {}
         Err(fs::TryLockError::WouldBlock) => return Ok(false),
         Err(fs::TryLockError::Error(error)) => return Err(error),
+    }
+    // Another may have cleared up, and a run made its own of this name.
+    if !leads_to(dir, &lock)? {
+        return Ok(false);
     }
     let deadline = Instant::now() + DYING;
     let mut procs = fs::read_to_string(dir.join("cgroup.procs"))?;

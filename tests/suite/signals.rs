@@ -260,6 +260,35 @@ fn once_the_report_stands_the_first_signal_ends_it_with_the_verdicts_code_whatev
 }
 
 #[test]
+fn three_signals_while_the_report_is_put_in_place_leave_report_and_exit_code_one() {
+    each(|repo| {
+        let log = repo.world().path("delayed").display().to_string();
+        for (script, code) in [("echo mended > src/value.txt", 0), ("true", 1)] {
+            // The report has its name, and Proctor does not know yet.
+            let delay = "inject=renameat2:delay_exit=2000000:when=1";
+            let wrapper = ["strace", "-D", "-qq", "-o", &log, "-e", "trace=renameat2", "-e", delay];
+            let child = Proctor::through(&wrapper, binary(), repo.world())
+                .args(["run", "--test", "sh check.sh", "--repo"])
+                .arg(repo.path())
+                .args(["--", "sh", "-c", script])
+                .spawn();
+            until("the report", || only_run(repo).is_some_and(|run| run.join("report.json").exists()));
+            for _ in 0..3 {
+                signal(child.id(), Signal::TERM);
+                // Two that come at once are one.
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            let outcome = soon(child);
+            assert_eq!(outcome.code, Some(code), "{outcome:#?}");
+            let run = only_run(repo).unwrap();
+            let verified = crate::proctor(repo.world()).arg("verify").arg(&run).run();
+            assert_eq!(verified.code, Some(0), "{verified:#?}");
+            std::fs::remove_dir_all(run).unwrap();
+        }
+    });
+}
+
+#[test]
 fn signals_also_end_what_has_nothing_to_run_any_more_and_cannot_say_so() {
     each(|repo| {
         let taken = repo.world().write("taken/file", "x");

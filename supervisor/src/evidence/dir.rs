@@ -2,10 +2,10 @@
 //!
 //! The order at the end (docs/contracts.md): every artifact is finished and its content made durable; then the
 //! report under another name and its digest file likewise; then the directory, and with it the names of them all; then
-//! renames put what is rendered from the report in place, and directly behind it the report, and the directory is made
-//! durable again. So nothing that people would take for a verdict is left by a run that was ended before its verdict
-//! stood (but between those renames), and a directory with a `report.json`
-//! always has everything the report speaks of, whenever the machine stops. Each step waits for the one before, and
+//! renames put the report in place and directly behind it what is rendered from it, and the directory is made durable
+//! again. So nothing that people would take for a verdict is ever there without the report, and a directory with a
+//! `report.json` has everything the report speaks of, whenever the machine stops; but between those renames, where what
+//! is rendered still has its other name and `verify` refuses the directory. Each step waits for the one before, and
 //! nothing is waited for twice: a finished artifact never changes again, and names matter first when one says that
 //! the others are there.
 
@@ -544,11 +544,12 @@ impl EvidenceDir {
         let finished = self.manifest();
         let of_this_run = |name: &str| finished.iter().any(|artifact| artifact.name == name);
         sync_dir()?;
-        // One directly after the other. The report is the last: where it stands, all that it speaks of does.
+        // One directly after the other, the report first: a report without what is rendered from it is refused by every
+        // check, what is rendered without a report would be believed by whoever reads it.
+        self.rename(PARTIAL, REPORT).map_err(|errno| ArtifactError::system(REPORT, Step::Rename, errno))?;
         for (name, partial) in RENDERINGS.into_iter().filter(|(name, _)| of_this_run(name)) {
             self.rename(partial, name).map_err(|errno| ArtifactError::system(name, Step::Rename, errno))?;
         }
-        self.rename(PARTIAL, REPORT).map_err(|errno| ArtifactError::system(REPORT, Step::Rename, errno))?;
         sync_dir()
     }
 
@@ -571,11 +572,11 @@ impl EvidenceDir {
     /// only that could not be made durable, and whoever put it there. The first error is what matters.
     fn take_back(&self, made: Vec<(String, Arc<File>)>, mut error: ArtifactError) -> ArtifactError {
         let unlink = |name: &str| rustix::fs::unlinkat(&self.fd, name, AtFlags::empty());
-        let report = unlink(REPORT);
-        // What is rendered goes too, by whoever withdraws it; here only what was put in place.
+        // What was put in place last goes first; under its other name whoever withdraws it takes it away.
         for (name, _) in RENDERINGS {
             let _ = unlink(name);
         }
+        let report = unlink(REPORT);
         for (name, file) in made {
             if !matches!(unlink(&name), Ok(()) | Err(Errno::NOENT)) || name == PARTIAL {
                 // Under whatever name it is left: nobody reads a verdict in an empty file.

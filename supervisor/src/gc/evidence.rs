@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, ResolveFlags, flock
 
 use super::{Cleared, Item, Kind, Options};
 use crate::evidence::{HTML, MARKDOWN, REPORT, is_run_id};
-use crate::run::private_dirs::{Size, remove_all};
+use crate::run::private_dirs::{Size, leads_to, remove_all};
 use crate::run::state_dirs::owned_alone;
 
 const WITHIN: ResolveFlags = ResolveFlags::BENEATH
@@ -97,11 +97,21 @@ fn one(
         }
         return Ok(());
     };
-    if !cleared.dry_run && flock(&dir, FlockOperation::NonBlockingLockExclusive).is_err() {
-        cleared.living += 1;
+    if !cleared.dry_run {
+        match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                cleared.living += 1;
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // Somebody else may have removed it, and a run have made another of its name.
+    if !leads_to(all.as_fd(), name, dir.as_fd())? {
         return Ok(());
     }
-    // Somebody may have begun in it, or ended.
+    // Or somebody has begun in it, or ended.
     if is_finished(&dir)? != finished || age(&dir, now)? < older_than {
         cleared.living += 1;
         return Ok(());

@@ -139,7 +139,15 @@ pub fn clear(dirs: &StateDirs, options: &Options) -> Cleared {
     if root {
         locks(uid_locks(), &mut cleared);
     }
-    scratch::clear(&std::env::temp_dir(), &mut cleared);
+    // Where it is said, and where it mostly is: the one that was killed may have been told of another place.
+    let mut places: Vec<PathBuf> = Vec::new();
+    for place in [std::env::temp_dir(), PathBuf::from("/tmp"), PathBuf::from("/var/tmp")] {
+        let real = place.canonicalize().unwrap_or(place);
+        if !places.contains(&real) {
+            places.push(real);
+        }
+    }
+    places.iter().for_each(|place| scratch::clear(place, &mut cleared));
     evidence::clear(&dirs.state.join("runs"), options, SystemTime::now(), &mut cleared);
     cleared
 }

@@ -99,6 +99,8 @@ impl Run<'_> {
             verdict = self.judge(Moment::Final);
         }
         self.settle_report(&mut report, &verdict, events.as_ref());
+        // What a run was to teach is still to be told: its exit code is not the verdict's.
+        let settling = (!self.plan.learning).then(|| interrupt.settling());
         let published = report
             .to_json()
             .map_err(|e| e.to_string())
@@ -114,9 +116,8 @@ impl Run<'_> {
         if !defects.is_empty() {
             exit = exit.worst(ExitCode::Defect);
         }
-        // What a run was to teach is still to be told: its exit code is not this one.
-        if !self.plan.learning {
-            interrupt.settle(exit);
+        if let Some(settling) = settling {
+            settling.at(exit);
         }
         let evidence = self.evidence.path().to_owned();
         let tree = self.plan.repo.root_path().to_owned();

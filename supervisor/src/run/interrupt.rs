@@ -8,7 +8,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -42,8 +42,24 @@ pub(super) type PutRight = Box<dyn Fn() + Send>;
 struct Shared {
     /// Nobody asks for signals any more.
     over: AtomicBool,
-    /// What the run came to, once that stands.
+    /// What the run came to, once that stands. Whoever ends the process by a signal takes it and keeps it.
     settled: Mutex<Option<ExitCode>>,
+}
+
+impl Shared {
+    fn settled(&self) -> MutexGuard<'_, Option<ExitCode>> {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// As long as it is there no signal ends the process: what is put in place meanwhile and the exit code are one.
+pub(super) struct Settling<'a>(MutexGuard<'a, Option<ExitCode>>);
+
+impl Settling<'_> {
+    /// The run has come to its end: this is the exit code, whatever signals come.
+    pub(super) fn at(mut self, code: ExitCode) {
+        *self.0 = Some(code);
+    }
 }
 
 /// The signals that end a run from outside. When this value goes, the next one ends the process.
@@ -79,9 +95,9 @@ impl Interrupt {
         Ok(Self { signals, first: None, flag, shared })
     }
 
-    /// The run has come to its end, and its report stands: this is the exit code, whatever signals come.
-    pub(super) fn settle(&self, code: ExitCode) {
-        *self.shared.settled.lock().unwrap_or_else(PoisonError::into_inner) = Some(code);
+    /// The report is to be put in place now. Waits for ever where a signal ends the process just now.
+    pub(super) fn settling(&self) -> Settling<'_> {
+        Settling(self.shared.settled())
     }
 
     /// What work that does not wait asks.
@@ -141,8 +157,9 @@ async fn hear(
         let _ = send.send(got);
         seen.0.store(true, Ordering::Release);
         if count >= LAST || shared.over.load(Ordering::Acquire) {
+            // Kept to the end: no report is put in place any more.
+            let settled = shared.settled();
             put_right();
-            let settled = *shared.settled.lock().unwrap_or_else(PoisonError::into_inner);
             leave(settled.unwrap_or_else(|| ExitCode::of_signal(first)));
         }
     }

@@ -271,13 +271,24 @@ fn dead_runs(all: &OwnedFd, own: &CStr) -> io::Result<(Vec<(CString, OwnedFd)>, 
             continue;
         }
         let Ok(dir) = open_dir(all.as_fd(), name) else { continue };
-        if flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            dead.push((name.to_owned(), dir));
-        } else {
-            living += 1;
+        match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+            // Another may have cleared up, and a run made its own of this name.
+            Ok(()) if leads_to(all.as_fd(), name, dir.as_fd())? => dead.push((name.to_owned(), dir)),
+            Ok(()) => {}
+            Err(_) => living += 1,
         }
     }
     Ok((dead, living))
+}
+
+/// Whether a name still leads to a directory that was opened by it.
+pub(crate) fn leads_to(parent: BorrowedFd<'_>, name: &CStr, dir: BorrowedFd<'_>) -> io::Result<bool> {
+    let own = fstat(dir)?;
+    match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(there) => Ok((there.st_dev, there.st_ino) == (own.st_dev, own.st_ino)),
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn is_doctors(name: &str) -> bool {
