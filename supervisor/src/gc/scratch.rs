@@ -1,5 +1,5 @@
 //! Scratch directories of `proctor matrix` that was killed: in the directory for temporary files, which is everybody's, so
-//! that only what is this user's own, private and locked by nobody is touched.
+//! that only what is this user's own, private, marked as scratch and locked by nobody is touched.
 
 use std::fs::File;
 use std::io;
@@ -8,11 +8,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::fs::{Dir, FlockOperation, Mode, OFlags, ResolveFlags, flock};
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, ResolveFlags, flock};
 use rustix::io::Errno;
 
 use super::{Cleared, Item, Kind};
-use crate::matrix::scratch::PREFIX;
+use crate::matrix::scratch::{MARK, PREFIX};
 use crate::run::private_dirs::{Size, remove_all};
 use crate::run::state_dirs::owned_alone;
 
@@ -73,8 +73,26 @@ fn one(
         }
         Err(error) => return Err(error.into()),
     }
+    if !is_scratch(&dir)? {
+        return Ok(());
+    }
     owned_alone(place)?;
     let item = Item::new(Kind::Matrix, path, Size::of(dir.as_fd()));
     cleared.take(item, path, || remove_all(all.as_fd(), name, dir.as_fd()));
     Ok(())
+}
+
+/// Whether it is marked, or was ended before it could be: then nothing is in it.
+fn is_scratch(dir: &File) -> io::Result<bool> {
+    match rustix::fs::statat(dir, MARK, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => return Ok(FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile),
+        Err(Errno::NOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
+    for entry in Dir::read_from(dir)? {
+        if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

@@ -154,11 +154,14 @@ fn scratch_of_a_dead_matrix_goes_and_a_living_ones_and_others_do_not() {
     let make = |name: &str, mode: u32| {
         let dir = top.path().join(name);
         fs::create_dir_all(dir.join("row/state")).unwrap();
+        fs::write(dir.join(crate::matrix::scratch::MARK), "").unwrap();
         fs::set_permissions(&dir, fs::Permissions::from_mode(mode)).unwrap();
         dir
     };
     let (dead, living) = (make("proctor-matrix-dead", 0o700), make("proctor-matrix-living", 0o700));
     let (open, other) = (make("proctor-matrix-open", 0o755), make("proctor-other", 0o700));
+    let kept = make("proctor-matrix-kept", 0o700);
+    fs::remove_file(kept.join(crate::matrix::scratch::MARK)).unwrap();
     std::os::unix::fs::symlink(&outside, top.path().join("proctor-matrix-link")).unwrap();
     let held = fs::File::open(&living).unwrap();
     flock(&held, FlockOperation::LockShared).unwrap();
@@ -169,6 +172,7 @@ fn scratch_of_a_dead_matrix_goes_and_a_living_ones_and_others_do_not() {
         assert_eq!((cleared.removed[0].kind, dead.exists()), (Kind::Matrix, dry_run));
     }
     assert!(living.exists() && open.exists() && other.exists() && outside.exists());
+    assert!(kept.join("row").exists(), "named so by somebody, and no scratch");
 }
 
 #[test]

@@ -11,6 +11,9 @@ use crate::run::identity::stands;
 /// How its name begins, in the directory for temporary files.
 pub const PREFIX: &str = "proctor-matrix-";
 
+/// What tells it from a directory that only has such a name: `--keep`, somebody's own, an older version's.
+pub const MARK: &str = ".proctor-matrix-scratch";
+
 /// How often one is made anew that `gc` took before it was locked.
 const TRIES: u32 = 10;
 
@@ -42,6 +45,7 @@ impl Scratch {
                 Err(std::fs::TryLockError::Error(error)) => return Err(error),
             }
             if stands(&lock, dir.path()) {
+                File::create_new(dir.path().join(MARK))?;
                 return Ok(Self { real: dir.path().canonicalize()?, _dir: dir, _lock: lock });
             }
         }
