@@ -8,6 +8,11 @@ use serde_json::Value;
 
 use crate::proctor;
 
+/// Whether the samples that the slowest tests take of what they could try are to be as large as they can be.
+pub(crate) fn full() -> bool {
+    std::env::var_os("PROCTOR_TEST_FULL").is_some_and(|value| value == "1")
+}
+
 /// Where the repository keeps its fixtures.
 pub(crate) fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures")

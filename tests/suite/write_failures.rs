@@ -3,7 +3,8 @@
 //! its sandboxes'), by full file systems, and by somebody who changes the directory while the run goes on.
 //!
 //! The sweep takes its calls from a good run, so that it knows of calls that are added later. By default it takes a
-//! sample of them, each with one cause, another each time; `PROCTOR_TEST_SWEEP=full` fails every call with every cause
+//! sample of them, each with one cause, another each time, and as the ordinary user some of that sample, others each
+//! time; `PROCTOR_TEST_FULL=1` takes the whole sample as both, `PROCTOR_TEST_SWEEP=full` fails every call with every cause
 //! (an hour).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use harness::{Outcome, Proctor, TestRepo, User, World, users};
 
-use crate::support::{each, fails, meanwhile, outside, passes, sh, snapshot, untouched, verifies};
+use crate::support::{each, fails, full, meanwhile, outside, passes, sh, snapshot, untouched, verifies};
 use crate::survivors::{all_dead, marker_of};
 use crate::{binary, proctor};
 
@@ -197,14 +198,10 @@ fn sampled((artifact, call, when): Call, last: usize) -> bool {
     }
 }
 
-/// Fails calls one after the other; `every` so manieth of the sample.
-fn sweep(user: User, every: usize) {
-    let full = std::env::var_os("PROCTOR_TEST_SWEEP").is_some_and(|value| value == "full");
+/// Fails calls, in `workers` repositories at once; `every` so manieth of the sample, from a random one on.
+fn sweep(user: User, every: usize, workers: usize) {
     let world = World::new(user);
-    let repo = TestRepo::small(&world);
-    let before = snapshot(&repo);
-    let evidence = world.path("evidence");
-    let all = calls(&repo);
+    let all = calls(&TestRepo::small(&world));
     for artifact in ARTIFACTS.iter().chain([&DIRECTORY]).filter(|name| **name != "report.json") {
         for call in
             ["openat", "write", "fsync"].iter().filter(|call| *artifact != DIRECTORY || **call == "fsync")
@@ -215,10 +212,31 @@ fn sweep(user: User, every: usize) {
     }
     assert!(all.contains(&("report.json", "renameat2", 1)) && all.contains(&(DIRECTORY, "fsync", 2)));
     let last = |one: &Call| all.iter().filter(|other| (other.0, other.1) == (one.0, one.1)).count();
-    let picked = all.iter().filter(|one| full || sampled(**one, last(one)));
-    for (turn, (artifact, call, when)) in picked.enumerate().filter(|(turn, _)| full || turn % every == 0) {
+    let every_cause = std::env::var_os("PROCTOR_TEST_SWEEP").is_some_and(|value| value == "full");
+    let every = if every_cause { 1 } else { every };
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let first = now.subsec_nanos() as usize % every;
+    let sample = all.iter().filter(|one| every_cause || sampled(**one, last(one)));
+    let picked: Vec<(usize, Call)> =
+        sample.copied().enumerate().filter(|(turn, _)| turn % every == first).collect();
+    assert!(picked.len() >= workers, "{all:?}");
+    std::thread::scope(|scope| {
+        for worker in 0..workers {
+            let own: Vec<(usize, Call)> = picked.iter().skip(worker).step_by(workers).copied().collect();
+            scope.spawn(move || fail(user, &own, every_cause));
+        }
+    });
+}
+
+/// Fails these calls one after the other.
+fn fail(user: User, calls: &[(usize, Call)], every_cause: bool) {
+    let world = World::new(user);
+    let repo = TestRepo::small(&world);
+    let before = snapshot(&repo);
+    let evidence = world.path("evidence");
+    for (turn, (artifact, call, when)) in calls {
         let causes = causes(call);
-        for (name, words) in if full { causes } else { &causes[turn % causes.len()..][..1] } {
+        for (name, words) in if every_cause { causes } else { &causes[turn % causes.len()..][..1] } {
             let what = format!("{user:?}: {artifact}: {call} number {when} fails with {name}");
             let inject = format!("{call}:error={name}:when={when}");
             let (outcome, met) = faulty(&repo, &names(&evidence, artifact), &[&inject], &evidence);
@@ -244,10 +262,14 @@ fn sweep(user: User, every: usize) {
 #[test]
 fn whatever_call_about_an_artifact_fails_the_run_is_no_pass() {
     let users = users();
-    for user in &users {
-        // The same code runs as both: the ordinary user's sample is smaller.
-        sweep(*user, if users.len() > 1 && *user == User::Ordinary { 4 } else { 1 });
-    }
+    std::thread::scope(|scope| {
+        for user in &users {
+            // The same code runs as both: the ordinary user's sample is smaller.
+            let some = users.len() > 1 && *user == User::Ordinary && !full();
+            let (every, workers) = if some { (8, 1) } else { (1, 2) };
+            scope.spawn(move || sweep(*user, every, workers));
+        }
+    });
 }
 
 #[test]
