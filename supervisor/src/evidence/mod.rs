@@ -5,6 +5,7 @@
 mod artifact;
 mod descriptor;
 mod dir;
+mod dir_error;
 mod freshness;
 pub(crate) mod open;
 pub mod payload;
@@ -18,7 +19,8 @@ pub mod verify;
 
 pub use artifact::{Artifact, ArtifactError, Step};
 pub use descriptor::{Annotations, Digest, ResourceDescriptor, is_plain_name};
-pub use dir::{EvidenceDir, EvidenceDirError, MAX_REPORT, Published};
+pub use dir::{EvidenceDir, MAX_REPORT, Published};
+pub use dir_error::EvidenceDirError;
 pub use freshness::{Freshness, FreshnessStart, NonceSource, boot_id, is_run_id, new_run_id};
 
 /// `report.json`.
