@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use harness::{TestRepo, User};
+use harness::{TestRepo, User, users};
 use serde_json::Value;
 
 use crate::support::{each, fails, meanwhile_with, passes, run, sh, signal, snapshot, untouched};
@@ -75,9 +75,12 @@ fn what_is_larger_than_the_limit_is_stopped_or_at_least_no_pass() {
         let endless = "while :; do head -c 4000000 /dev/zero >> src/value.txt; sleep 0.02; done";
         let at_once = "head -c 20000000 /dev/zero > src/value.txt";
         let small_files = "mkdir many; cd many; perl -e 'for (1..70000) { open(my $f, \">\", $_) or die }'";
-        for (script, what, also) in
-            [(endless, "disk", true), (at_once, "disk", false), (small_files, "inodes", false)]
-        {
+        let mut rows = vec![(endless, "disk", true), (at_once, "disk", false)];
+        // Making that many files is slow, and nobody's user makes a difference to how they are counted.
+        if repo.world().user == users()[0] || crate::support::full() {
+            rows.push((small_files, "inodes", false));
+        }
+        for (script, what, also) in rows {
             let outcome = sh(repo, &options, script).run();
             let blockers = outcome.blockers();
             assert!(blockers.contains(&"resource_limit".to_owned()), "{script}: {outcome:#?}");

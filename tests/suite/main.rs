@@ -11,6 +11,7 @@ mod defects;
 mod denials;
 mod disallowed;
 mod disk_layer;
+mod every_change;
 mod exit_codes;
 mod fake;
 mod gc;

@@ -513,7 +513,7 @@ fn others(value: &Value) -> Vec<Value> {
     all
 }
 
-/// Every other value that a forger could put at the places that begin so, and that verify takes. All digests and
+/// Other values that a forger could put at the places that begin so, and that verify takes. All digests and
 /// `report.md` are made anew each time. Gives how many were tried, what was taken, and places without any.
 fn forged(dir: &Path, below: &str) -> (usize, Vec<String>, Vec<String>) {
     let sound = report(dir);
@@ -521,10 +521,18 @@ fn forged(dir: &Path, below: &str) -> (usize, Vec<String>, Vec<String>) {
     let mut all = Vec::new();
     places(&value, &mut Vec::new(), &mut all);
     let (mut tried, mut untried, mut taken) = (0, Vec::new(), Vec::new());
-    for place in all.iter().filter(|place| place.starts_with(below)) {
+    // Of each place two values, by turns of different kinds; with the larger sample all.
+    let enough = if crate::support::full() { usize::MAX } else { 2 };
+    for (turn, place) in all.iter().filter(|place| place.starts_with(below)).enumerate() {
         let here = value.pointer(place).unwrap();
         let before = tried;
-        for other in others(here) {
+        let mut others = others(here);
+        let first = turn % others.len().max(1);
+        others.rotate_left(first);
+        for other in others {
+            if tried - before == enough {
+                break;
+            }
             let mut edited = value.clone();
             *edited.pointer_mut(place).unwrap() = other.clone();
             // What is no report any more is refused as that; the forger is after what is one.
@@ -554,7 +562,7 @@ fn every_value_of_a_report_is_held_against_something() {
     let outcome = full(&repo);
     let dir = copy(&outcome, &repo, "values");
     let (tried, taken, untried) = forged(&dir, "");
-    assert!(tried > 1000, "{tried}");
+    assert!(tried > 600, "{tried}");
     assert_eq!(taken, Vec::<String>::new());
     // No value was left out but those that are made anew from the rest.
     let sound = serde_json::to_value(report(&dir)).unwrap();

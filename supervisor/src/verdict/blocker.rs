@@ -170,7 +170,7 @@ pub const fn remedy(code: BlockerCode) -> &'static str {
             "Have the backend leave those paths alone, or allow them (--allow-change GLOB; a profile can lift a protected path)."
         }
         B::NoDiff => {
-            "The backend changed nothing: check the task and the log; if no change is wanted run with --mutation discard or none."
+            "The patch is empty: check the task and the log; if no change is wanted run with --mutation discard or none."
         }
         B::TestsFailed => {
             "Read test.log (`proctor logs EVIDENCE test`); mend the change or the test command."

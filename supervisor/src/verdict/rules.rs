@@ -226,7 +226,13 @@ fn changes(facts: &Facts, found: &mut Vec<Blocker>) {
         )),
         ChangesFact::Read { changed, disallowed, needs_approval } => {
             if *changed == 0 && facts.mutation.wants_changes() {
-                found.push(Blocker::new(Code::NoDiff, "The backend changed nothing.", json!({})));
+                // What was refused is a change, and no part of the patch.
+                let what = if disallowed.is_empty() {
+                    "The backend changed nothing."
+                } else {
+                    "The backend changed nothing that a patch may carry."
+                };
+                found.push(Blocker::new(Code::NoDiff, what, json!({})));
             }
             if !disallowed.is_empty() {
                 found.push(Blocker::new(
